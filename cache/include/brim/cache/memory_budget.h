@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace brim {
+
+/// One source of a memory limit and what it allows this process now, in bytes.
+struct MemoryLimit {
+  std::string source;      ///< "user", "cgroup v2 memory.max /a/b", "RLIMIT_DATA", "MemAvailable"
+  std::int64_t limit = 0;  ///< bytes this process may hold in all under this limit
+  std::int64_t used_by_others = 0;
+};
+
+/// What the machine, its containers and the user allow, read now.
+struct MemoryLimits {
+  std::vector<MemoryLimit> all{};
+  std::int64_t effective = 0;     ///< smallest of them: total bytes this process may hold
+  std::string decided_by{};       ///< `source` of the smallest
+  std::int64_t own_resident = 0;  ///< resident bytes of this process
+};
+
+/// Reads RLIMIT_AS/DATA, cgroup v1 (hierarchical) and v2 (memory.max, memory.high of every
+/// ancestor; use excludes reclaimable page cache, counts shmem) and MemAvailable.
+/// `root` is the file system root to read under (tests give a made one).
+MemoryLimits read_memory_limits(std::int64_t user_limit = 0, const std::string& root = "/");
+
+/// CPUs this process may use: min(affinity mask, cgroup v1/v2 quota/period of every ancestor),
+/// at least 1.
+int available_cpus(const std::string& root = "/");
+
+class MemoryBudget;
+
+/// Bytes held from a budget; given back on destruction. Movable.
+class Reservation {
+ public:
+  Reservation() = default;
+  Reservation(Reservation&& other) noexcept;
+  Reservation& operator=(Reservation&& other) noexcept;
+  ~Reservation();
+  std::int64_t bytes() const { return bytes_; }
+  explicit operator bool() const { return budget_ != nullptr; }
+  /// Grows (false: refused, unchanged) or shrinks to `bytes`.
+  bool resize(std::int64_t bytes);
+  void release();
+
+ private:
+  friend class MemoryBudget;
+  std::shared_ptr<MemoryBudget> budget_;
+  std::string holder_;
+  std::int64_t bytes_ = 0;
+};
+
+struct MemoryBudgetOptions {
+  std::int64_t byte_limit = 0;  ///< 0: from read_memory_limits()
+  double fraction = 0.9;        ///< share of the limit that is planned for (an explicit limit: 1.0)
+};
+
+/// The one ceiling of a process (Law 2): cache, decode scratch, prefetched batches and pinned
+/// buffers reserve from it before they allocate. Thread-safe; shared by shared_ptr.
+///
+///   auto budget = MemoryBudget::make({.byte_limit = 2 << 30});
+///   Reservation slots = budget->reserve("slots", bytes);   // empty: refused
+class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
+ public:
+  static std::shared_ptr<MemoryBudget> make(const MemoryBudgetOptions& options = {});
+
+  std::int64_t limit() const;
+  std::int64_t reserved() const;
+  std::int64_t available() const;
+  /// Asks holders with a give-back callback first when there is no room; empty when it stays so.
+  Reservation reserve(const std::string& holder, std::int64_t bytes);
+  /// Same, but throws Error naming limit, holders and the bytes asked for.
+  Reservation reserve_or_throw(const std::string& holder, std::int64_t bytes);
+
+  /// `give_back(bytes)` frees up to `bytes` and returns what it freed; lower `order` is asked
+  /// first. The returned handle unregisters on destruction. Callbacks run on the asking thread.
+  using GiveBack = std::function<std::int64_t(std::int64_t bytes)>;
+  std::shared_ptr<void> on_pressure(int order, std::string holder, GiveBack give_back);
+  /// Asks holders, in order, to free `bytes`; returns what was freed.
+  std::int64_t ask_back(std::int64_t bytes);
+
+  struct Holder {
+    std::string name;
+    std::int64_t bytes;
+  };
+  std::vector<Holder> holders() const;
+
+ private:
+  MemoryBudget();
+  friend class Reservation;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+
+ public:
+  ~MemoryBudget();
+};
+
+/// "1.5 GiB", "300 MiB", "12.0 KiB".
+std::string format_bytes(std::int64_t bytes);
+/// Reads "6GiB", "6G", "500MB", "1.5 GiB", "1048576"; throws Error with `key` named.
+std::int64_t parse_bytes(const std::string& text, const std::string& key = {});
+
+}  // namespace brim

@@ -1,0 +1,30 @@
+# brim_module(<name> DIR <dir> [PUBLIC libs...] [PRIVATE libs...] [TORCH])
+# A library brim_<name> (alias brim::<name>) of <dir>/src/*.cpp with public headers in <dir>/include.
+# TORCH: shares the one precompiled torch header of the project.
+function(brim_module name)
+  cmake_parse_arguments(ARG "TORCH" "DIR" "PUBLIC;PRIVATE" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "${ARG_DIR}/src/*.cpp")
+  add_library(brim_${name} STATIC ${sources})
+  add_library(brim::${name} ALIAS brim_${name})
+  set_target_properties(brim_${name} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(brim_${name} PUBLIC
+    $<BUILD_INTERFACE:${ARG_DIR}/include> $<INSTALL_INTERFACE:include> PRIVATE ${ARG_DIR}/src)
+  target_link_libraries(brim_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE} $<BUILD_INTERFACE:brim_warnings>)
+  if(ARG_TORCH)
+    brim_use_torch_pch(brim_${name})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY BRIM_MODULES ${name})
+  install(DIRECTORY ${ARG_DIR}/include/ DESTINATION include)
+endfunction()
+
+# One precompiled torch/torch.h for every target that includes it: 15 s of parsing paid once.
+function(brim_use_torch_pch target)
+  if(NOT TARGET brim_torch_pch)
+    file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "")
+    add_library(brim_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
+    target_link_libraries(brim_torch_pch PRIVATE torch brim_warnings)
+    target_precompile_headers(brim_torch_pch PRIVATE <torch/torch.h>)
+  endif()
+  target_link_libraries(${target} PRIVATE torch)
+  target_precompile_headers(${target} REUSE_FROM brim_torch_pch)
+endfunction()

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace brim {
+
+/// A look at 8-bit RGB pixels, rows of `stride` bytes, interleaved. brim's pixels are RGB
+/// everywhere; only the decoder and the writers of pictures know other orders.
+struct ImageView {
+  const std::uint8_t* data = nullptr;
+  int width = 0;
+  int height = 0;
+  std::ptrdiff_t stride = 0;
+  const std::uint8_t* row(int y) const { return data + y * stride; }
+};
+
+/// The same, writable.
+struct MutableImageView {
+  std::uint8_t* data = nullptr;
+  int width = 0;
+  int height = 0;
+  std::ptrdiff_t stride = 0;
+  std::uint8_t* row(int y) const { return data + y * stride; }
+  operator ImageView() const { return {data, width, height, stride}; }
+};
+
+/// Pixels in a buffer that only grows, so that a reused Image allocates nothing in steady state.
+class Image {
+ public:
+  Image() = default;
+  /// Makes room for width x height RGB (contiguous rows); old content is lost.
+  void resize(int width, int height);
+  int width() const { return width_; }
+  int height() const { return height_; }
+  bool empty() const { return width_ == 0; }
+  ImageView view() const { return {data_.get(), width_, height_, std::ptrdiff_t{3} * width_}; }
+  MutableImageView mutable_view() {
+    return {data_.get(), width_, height_, std::ptrdiff_t{3} * width_};
+  }
+  std::span<const std::byte> bytes() const;
+  std::size_t capacity() const { return capacity_; }
+
+ private:
+  std::unique_ptr<std::uint8_t[]> data_;
+  std::size_t capacity_ = 0;
+  int width_ = 0;
+  int height_ = 0;
+};
+
+}  // namespace brim

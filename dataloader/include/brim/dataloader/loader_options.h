@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/cache/store.h"
+#include "brim/dataloader/decode.h"
+#include "brim/dataloader/sampler.h"
+
+namespace brim {
+
+enum class Order : std::uint8_t { Sequential, Shuffled };
+/// Where mosaic and mixup partners come from: the preceding samples of the same shuffled order
+/// (each image is decoded once), or anywhere.
+enum class Partners : std::uint8_t { Window, Uniform };
+enum class CacheContent : std::uint8_t { Encoded, Decoded };
+enum class LastBatch : std::uint8_t { Keep, Drop };
+
+inline constexpr int kAuto = -1;
+
+/// What the user wishes of a loader. Fields may be kAuto.
+struct LoaderOptions {
+  std::int64_t batch_size = 16;
+  int workers = kAuto;           ///< decoding threads; 0: on the consumer's thread
+  int prefetch_batches = kAuto;  ///< finished batches kept ready
+  std::uint64_t seed = 0;
+  Order order = Order::Shuffled;
+  std::shared_ptr<const Sampler> sampler{};  ///< replaces `order` where given
+  LastBatch last_batch = LastBatch::Keep;
+  int rank = 0;  ///< this process's share of every global batch (batch_size is per rank)
+  int ranks = 1;
+  Partners partners = Partners::Window;
+  int window = 16;  ///< samples of one lane that partners are drawn from
+  int lanes = 8;    ///< independent windows (position mod lanes); a multiple of ranks
+  DecodeLimits decode{};
+  std::shared_ptr<Store> cache{};
+  CacheContent cache_content = CacheContent::Decoded;
+  std::shared_ptr<MemoryBudget> budget{};  ///< null: a budget of its own
+  double max_bad_fraction = 0.01;
+  std::string quarantine_file{};  ///< where bad files are listed; empty: kept in memory only
+};
+
+/// The same with every value decided.
+struct LoaderPlan {
+  std::int64_t batch_size = 0;
+  int workers = 0;
+  int prefetch_batches = 0;
+  std::int64_t slot_bytes = 0;
+  std::int64_t window_bytes = 0;  ///< decoded partners held, upper estimate
+  std::int64_t total_bytes = 0;   ///< what the loader will reserve without the cache
+};
+
+}  // namespace brim

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "brim/dataloader/loader.h"
+
+namespace brim {
+
+/// A batch as tensors. On the CPU `images` and `targets` look at the loader's slot without a copy
+/// and keep it alive.
+struct TensorBatch {
+  torch::Tensor images;     ///< uint8 [N, 3, H, W], channels-last strides
+  torch::Tensor targets;    ///< float32 [M, 6]: image, class, cx, cy, w, h (fractions)
+  torch::Tensor class_ids;  ///< int64 [N] (classification), else undefined
+  std::vector<SampleInfo> samples;
+  std::int64_t number = 0;
+  std::int64_t size() const { return images.defined() ? images.size(0) : 0; }
+};
+
+/// Tensors around `batch`, no copy.
+TensorBatch wrap(Batch batch);
+
+/// uint8 [N,3,H,W] to `dtype` on its device, divided by 255, channels-last. Reads each byte once.
+torch::Tensor normalize_images(const torch::Tensor& images,
+                               torch::ScalarType dtype = torch::kFloat);
+
+/// Moves batches to a device one ahead of the consumer.
+class DeviceLoader {
+ public:
+  DeviceLoader(Loader& loader, torch::Device device);
+  void start(std::int64_t epoch, std::int64_t first_batch = 0);
+  std::optional<TensorBatch> next();
+
+ private:
+  Loader& loader_;
+  torch::Device device_;
+  std::optional<TensorBatch> ahead_;
+  std::optional<TensorBatch> fetch();
+};
+
+}  // namespace brim
