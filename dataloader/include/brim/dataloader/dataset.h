@@ -32,8 +32,16 @@ enum class Encoding : std::uint8_t {
   RawGray,    ///< width x height bytes
 };
 
-/// Where a sample's bytes are and what it is labelled with. Views stay valid as long as the
-/// Dataset. Sizes are 0 where the index does not know them.
+/// Backs the parts of a Record that the compact index does not hold ready-made: its path and its
+/// polygons. Reused from call to call it allocates nothing; one for each Record kept at a time.
+struct RecordScratch {
+  std::string path{};
+  std::vector<Polygon> polygons{};
+};
+
+/// Where a sample's bytes are and what it is labelled with. `source.path` and `polygons` look into
+/// the scratch that was handed over; every other view stays valid as long as the Dataset. Sizes
+/// are 0 where the index does not know them.
 struct Record {
   SourceIdentity source{};              ///< path (and range) of the encoded bytes
   std::span<const std::byte> memory{};  ///< the bytes themselves where they are already in memory
@@ -58,8 +66,8 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual std::int64_t size() const = 0;
-  /// The record of sample `index` in [0, size()). `polygon_scratch` backs record.polygons.
-  virtual Record record(std::int64_t index, std::vector<Polygon>& polygon_scratch) const = 0;
+  /// The record of sample `index` in [0, size()); valid until `scratch` is used again.
+  virtual Record record(std::int64_t index, RecordScratch& scratch) const = 0;
   virtual Task task() const = 0;
   virtual const std::vector<std::string>& class_names() const = 0;
   /// Changes when any sample or label changes; part of a checkpoint.
@@ -74,10 +82,13 @@ struct DatasetOptions {
   std::string index_directory{};  ///< where index caches are kept; empty: none
   int threads = 0;                ///< for scanning; 0: available_cpus()
   bool single_class = false;      ///< every box becomes class 0
+  double max_bad_fraction = 0.1;  ///< of label rows, or of listed images; more is an Error
+  std::string image_directory{};  ///< COCO: where the images lie; empty: looked for
 };
 
 /// Opens whatever `path` is: a data.yaml (YOLO), a folder of class folders or of images, a folder
-/// with IDX files, a COCO JSON, a .tar shard or a pattern of them. Throws Error.
+/// with IDX files, a COCO JSON, a .tar shard or a pattern of them ("train-*.tar",
+/// "train-{000..127}.tar"). Throws Error.
 std::shared_ptr<const Dataset> open_dataset(const std::string& path,
                                             const DatasetOptions& options = {});
 
@@ -90,6 +101,16 @@ std::shared_ptr<const Dataset> open_image_folder(const std::string& root,
 std::shared_ptr<const Dataset> open_idx(const std::string& folder,
                                         const DatasetOptions& options = {});
 
+/// COCO detection JSON. For another split than Train, "train" in the file's name is replaced.
+std::shared_ptr<const Dataset> open_coco(const std::string& json,
+                                         const DatasetOptions& options = {});
+/// WebDataset shards, uncompressed, read in place. `pattern` may hold `*`, `?` and `{000..127}`;
+/// "train" in it is replaced as for COCO.
+std::shared_ptr<const Dataset> open_tar(const std::string& pattern,
+                                        const DatasetOptions& options = {});
+
+/// "train", "val" or "test". Throws Error.
 Split parse_split(const std::string& text);
+std::string_view split_name(Split split);
 
 }  // namespace brim
