@@ -1,0 +1,31 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <vector>
+
+#include "brim/train/detection_loss.h"
+
+namespace brim::detail {
+
+/// Everything the two implementations of the detection objective need, decided.
+struct DetectionLossPlan {
+  torch::Tensor anchors{};  ///< [levels, anchors, 2], float, CPU
+  int classes = 0;
+  double box = 0, cls = 0;
+  std::vector<double> obj{};  ///< per level, balance included
+  double cls_pw = 1, obj_pw = 1, anchor_t = 4, fl_gamma = 0;
+  float positive = 1, negative = 0;  ///< class targets after label smoothing
+};
+
+/// Weight of positives and negatives in the focal loss (Lin et al. 2017).
+inline constexpr double kFocalAlpha = 0.25;
+
+LossResult fused_detection_loss(const DetectionLossPlan& plan,
+                                const std::vector<torch::Tensor>& levels,
+                                const torch::Tensor& targets);
+LossResult tensor_detection_loss(const DetectionLossPlan& plan,
+                                 const std::vector<torch::Tensor>& levels,
+                                 const torch::Tensor& targets);
+
+}  // namespace brim::detail
