@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+
+#include "augment_simd.h"
+#include "brim/dataloader/image.h"
+
+namespace brim::detail {
+
+/// A pixel of a row in work: R in the low byte, then G, B; the high byte is 0.
+using Pixel = std::uint32_t;
+
+/// Most pixels a kernel is called for at once; coordinate arrays are this long.
+inline constexpr int kBlock = 256;
+
+constexpr Pixel make_pixel(unsigned r, unsigned g, unsigned b) {
+  return r | (g << 8) | (b << 16);
+}
+
+/// Source coordinates of `kBlock` output pixels, 16.16 fixed point, pixel centres at integers.
+struct Coordinates {
+  alignas(64) std::int32_t u[kBlock];
+  alignas(64) std::int32_t v[kBlock];
+};
+
+/// Homogeneous source coordinates along an output row: the first pixel's and the step.
+struct Ray {
+  double u = 0, du = 0, v = 0, dv = 0, w = 1, dw = 0;
+};
+
+/// Row kernels of one instruction set. Counts are at most kBlock for `sample`, any for the rest.
+struct WarpKernels {
+  /// at[i] = start + i * step (both in 1/65536 pixel), for `count` rounded up to 8.
+  void (*affine)(Coordinates& at, std::int32_t u, std::int32_t u_step, std::int32_t v,
+                 std::int32_t v_step, int count);
+  /// at[i] = (u + i du) / (w + i dw) and the same for v, pixels; results above -16.
+  void (*projective)(Coordinates& at, const Ray& ray, int count);
+  /// Bilinear samples (7-bit weights) of `image` (at least 2x2) at `at`; beyond the image the edge
+  /// is repeated. Reads nothing outside the image. Writes up to 7 pixels past `count`.
+  void (*sample)(const ImageView& image, const Coordinates& at, int count, Pixel* out);
+  /// row = (row * weight + other * (256 - weight) + 128) / 256 per channel.
+  void (*blend)(Pixel* row, const Pixel* other, int weight, int count);
+  /// Writes 3 * count bytes of R, G, B.
+  void (*pack)(const Pixel* row, int count, std::uint8_t* out);
+};
+
+const WarpKernels& warp_kernels(Isa isa);
+
+}  // namespace brim::detail
