@@ -18,21 +18,21 @@ struct Taps {
   std::int16_t weight0, weight1;
 };
 
-/// Taps of a bilinear axis. OpenCV reads position (i + 0.5) * scale - 0.5 as float; beyond the
-/// edges the edge pixel has the whole weight.
-void find_taps(int from, int to, std::vector<Taps>& taps) {
+/// What OpenCV does with a position beyond the edge pixel's centre: columns give that pixel the
+/// whole weight, rows blend it with itself (which rounds differently).
+enum class Beyond : std::uint8_t { WholeWeight, BlendWithItself };
+
+/// Taps of a bilinear axis; OpenCV reads position (i + 0.5) * scale - 0.5 as float. For rows
+/// `first` may be -1 and its partner may be `from`.
+void find_taps(int from, int to, Beyond beyond, std::vector<Taps>& taps) {
   taps.resize(static_cast<std::size_t>(to));
   const double scale = 1.0 / (static_cast<double>(to) / from);
   for (int i = 0; i < to; ++i) {
     auto position = static_cast<float>((i + 0.5) * scale - 0.5);
     auto first = static_cast<int>(std::floor(position));
     position -= static_cast<float>(first);
-    if (first < 0) {
-      first = 0;
-      position = 0;
-    }
-    if (first >= from - 1) {
-      first = from - 1;
+    if (beyond == Beyond::WholeWeight && (first < 0 || first >= from - 1)) {
+      first = first < 0 ? 0 : from - 1;
       position = 0;
     }
     taps[static_cast<std::size_t>(i)] = {
@@ -98,14 +98,15 @@ void BilinearResizer::resize(const ImageView& from, const MutableImageView& to) 
     return;
   }
   ResizeScratch& s = *scratch_;
-  find_taps(from.width, to.width, s.columns);
-  find_taps(from.height, to.height, s.rows);
+  find_taps(from.width, to.width, Beyond::WholeWeight, s.columns);
+  find_taps(from.height, to.height, Beyond::BlendWithItself, s.rows);
   const int count = to.width * 3;
   for (auto& row : s.held) row.resize(static_cast<std::size_t>(count));
   int held[2] = {-1, -1};  // which source row each buffer holds; row r always lives in buffer r % 2
   for (int y = 0; y < to.height; ++y) {
     const Taps taps = s.rows[static_cast<std::size_t>(y)];
-    const int wanted[2] = {taps.first, std::min(taps.first + 1, from.height - 1)};
+    const int wanted[2] = {std::clamp(taps.first, 0, from.height - 1),
+                           std::clamp(taps.first + 1, 0, from.height - 1)};
     for (const int row : wanted) {
       if (held[row % 2] == row) continue;
       resize_row(from.row(row), from.width, s.columns, s.held[row % 2].data());
