@@ -26,10 +26,11 @@ function(brim_use_torch_pch target)
   if(NOT TARGET brim_torch_pch)
     file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "")
     add_library(brim_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
-    target_link_libraries(brim_torch_pch PRIVATE torch brim_warnings)
+    target_link_libraries(brim_torch_pch PRIVATE torch OpenMP::OpenMP_CXX brim_warnings)
     target_precompile_headers(brim_torch_pch PRIVATE <torch/torch.h>)
   endif()
-  target_link_libraries(${target} PRIVATE torch)
+  # at::parallel_for is a serial loop in code that is compiled without OpenMP.
+  target_link_libraries(${target} PRIVATE torch OpenMP::OpenMP_CXX)
   get_target_property(type ${target} TYPE)
   if(type STREQUAL EXECUTABLE)
     # A precompiled header made with -fPIC is refused by code compiled with CMake's -fPIE.

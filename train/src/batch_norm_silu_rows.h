@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "batch_norm_silu_kernels.h"
+
+namespace brim::detail {
+
+/// A [N, C, H, W] tensor as N*H*W rows of C values; `rows` is 0 where its strides do not allow it.
+struct RowView {
+  std::int64_t rows = 0;
+  std::int64_t channels = 0;
+  std::int64_t stride = 0;
+};
+RowView row_view(const at::Tensor& x);
+
+/// Per-channel values of one normalisation, in one allocation.
+struct ChannelValues {
+  std::vector<float> mean;
+  std::vector<float> scale;  ///< weight / sqrt(variance + eps)
+  std::vector<float> shift;  ///< bias
+  std::vector<float> invstd;
+};
+
+/// Mean and biased variance of each channel. The sums are taken over fixed blocks of rows and added
+/// in order, so that the result does not depend on the number of threads.
+void row_moments(ConstRows x, std::int64_t rows, std::int64_t channels, std::vector<double>& mean,
+                 std::vector<double>& variance);
+
+/// y = silu((x - mean) * scale + shift) + residual, in parallel.
+void rows_forward(ConstRows x, ConstRows residual, std::int64_t rows, std::int64_t channels,
+                  const ChannelAffine& affine, Rows y);
+
+/// Gradients of weight and bias (sums) and of x, in parallel. `frozen`: the statistics are
+/// constants (evaluation mode), so that dx = dz * scale.
+struct RowGradients {
+  float* weight = nullptr;
+  float* bias = nullptr;
+  Rows x{};
+};
+enum class Statistics { OfBatch, Constant };
+void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
+                   const ChannelAffine& affine, const float* invstd, Statistics statistics,
+                   const RowGradients& gradients);
+
+}  // namespace brim::detail
