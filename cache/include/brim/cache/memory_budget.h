@@ -20,7 +20,8 @@ struct MemoryLimits {
   std::vector<MemoryLimit> all{};
   std::int64_t effective = 0;     ///< smallest of them: total bytes this process may hold
   std::string decided_by{};       ///< `source` of the smallest
-  std::int64_t own_resident = 0;  ///< resident bytes of this process
+  std::int64_t own_resident = 0;  ///< resident bytes of this process, mapped files included
+  std::int64_t own_private = 0;   ///< of those, what cannot be reclaimed: anonymous and shmem
 };
 
 /// Reads RLIMIT_AS/DATA, cgroup v1 (hierarchical) and v2 (memory.max, memory.high of every
@@ -28,8 +29,8 @@ struct MemoryLimits {
 /// `root` is the file system root to read under (tests give a made one).
 MemoryLimits read_memory_limits(std::int64_t user_limit = 0, const std::string& root = "/");
 
-/// CPUs this process may use: min(affinity mask, cgroup v1/v2 quota/period of every ancestor),
-/// at least 1.
+/// CPUs this process may use: min(affinity mask, cgroup v1/v2 quota/period of every ancestor
+/// rounded down), at least 1.
 int available_cpus(const std::string& root = "/");
 
 class MemoryBudget;
@@ -43,7 +44,7 @@ class Reservation {
   ~Reservation();
   std::int64_t bytes() const { return bytes_; }
   explicit operator bool() const { return budget_ != nullptr; }
-  /// Grows (false: refused, unchanged) or shrinks to `bytes`.
+  /// Grows (false: refused, unchanged; holders are asked back first) or shrinks to `bytes`.
   bool resize(std::int64_t bytes);
   void release();
 
@@ -55,12 +56,24 @@ class Reservation {
 };
 
 struct MemoryBudgetOptions {
-  std::int64_t byte_limit = 0;  ///< 0: from read_memory_limits()
-  double fraction = 0.9;        ///< share of the limit that is planned for (an explicit limit: 1.0)
+  std::int64_t byte_limit = 0;  ///< explicit ceiling, taken whole; 0: what the machine allows
+  double fraction = 0.9;        ///< share of the machine's limit that is planned for
+  /// Bytes already in use outside the ledger (program, libraries), held by the holder "process";
+  /// -1: measured when there is no explicit limit, else 0.
+  std::int64_t base_bytes = -1;
+  std::string root = "/";  ///< file system root that limits are read under
+};
+
+/// Who is asked for memory back first; lower values earlier.
+struct PressureOrder {
+  static constexpr int kCache = 100;     ///< cached values: cost a decode each, nothing else
+  static constexpr int kPrefetch = 200;  ///< batches made ahead
+  static constexpr int kScratch = 300;   ///< reusable buffers of workers
 };
 
 /// The one ceiling of a process (Law 2): cache, decode scratch, prefetched batches and pinned
-/// buffers reserve from it before they allocate. Thread-safe; shared by shared_ptr.
+/// buffers reserve from it before they allocate. Thread-safe; shared by shared_ptr. The limit is
+/// min(explicit, fraction x machine), and follows the machine at each refresh().
 ///
 ///   auto budget = MemoryBudget::make({.byte_limit = 2 << 30});
 ///   Reservation slots = budget->reserve("slots", bytes);   // empty: refused
@@ -73,15 +86,23 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   std::int64_t available() const;
   /// Asks holders with a give-back callback first when there is no room; empty when it stays so.
   Reservation reserve(const std::string& holder, std::int64_t bytes);
-  /// Same, but throws Error naming limit, holders and the bytes asked for.
+  /// Same without asking anybody: for holders that are themselves asked back.
+  Reservation try_reserve(const std::string& holder, std::int64_t bytes);
+  /// Same as reserve(), but throws Error naming limit, holders and the bytes asked for.
   Reservation reserve_or_throw(const std::string& holder, std::int64_t bytes);
 
   /// `give_back(bytes)` frees up to `bytes` and returns what it freed; lower `order` is asked
-  /// first. The returned handle unregisters on destruction. Callbacks run on the asking thread.
+  /// first. The returned handle unregisters on destruction, after a running call has ended.
+  /// Callbacks run on the asking thread: never reserve under a lock that a callback takes.
   using GiveBack = std::function<std::int64_t(std::int64_t bytes)>;
   std::shared_ptr<void> on_pressure(int order, std::string holder, GiveBack give_back);
   /// Asks holders, in order, to free `bytes`; returns what was freed.
   std::int64_t ask_back(std::int64_t bytes);
+
+  /// Reads the machine's limits again, adapts limit() and returns them.
+  MemoryLimits refresh();
+  /// The limits as last read.
+  MemoryLimits limits() const;
 
   struct Holder {
     std::string name;

@@ -10,22 +10,42 @@
 namespace brim {
 
 struct RamStoreOptions {
-  std::int64_t byte_limit = 0;  ///< 0: what the budget leaves
-  std::shared_ptr<MemoryBudget> budget{};
+  std::int64_t byte_limit = 0;             ///< 0: what the budget leaves
+  std::shared_ptr<MemoryBudget> budget{};  ///< null: one of its own over the machine's limits
+  int regrow_after_ms = 5000;  ///< calm needed after memory was asked back before it fills again
 };
+/// Memory of this process: views without a copy, no eviction while the budget stands. Registers
+/// with the budget at PressureOrder::kCache and gives whole chunks back when asked.
 std::shared_ptr<Store> make_ram_store(const RamStoreOptions& options);
 
 struct DiskStoreOptions {
   std::string directory{};      ///< created when absent
   std::int64_t byte_limit = 0;  ///< 0: 90% of the free space of the file system
-  std::int64_t segment_bytes = std::int64_t{256} << 20;
+  std::int64_t segment_bytes = std::int64_t{256} << 20;  ///< at least; large caps take larger ones
 };
+/// Segment files in a folder that several processes may share; each appends to files of its own
+/// and sees the entries of the others within a second of a miss. Not for use after fork().
 std::shared_ptr<Store> make_disk_store(const DiskStoreOptions& options);
 
-struct LmdbStoreOptions {
-  std::string directory{};
-  std::int64_t byte_limit = 0;
+/// What a put does while the writer is behind.
+enum class WhenBusy {
+  Wait,  ///< until there is room: everything offered is kept
+  Drop,  ///< answer Full at once: the caller is never slowed down
 };
+
+struct LmdbStoreOptions {
+  std::string directory{};      ///< created when absent
+  std::int64_t byte_limit = 0;  ///< 0: 90% of the free space of the file system
+  std::shared_ptr<MemoryBudget> budget{};           ///< pays for the batch buffers where given
+  std::int64_t batch_bytes = std::int64_t{8} << 20;  ///< of one transaction
+  int batch_delay_ms = 200;                          ///< longest a value waits for its transaction
+  std::int64_t map_bytes = std::int64_t{1} << 30;    ///< at start; grows by doubling
+  WhenBusy when_busy = WhenBusy::Wait;
+};
+/// One LMDB environment, written in batches by a thread of its own, readable by mdb_dump and
+/// py-lmdb. A folder that this process has open already gives the same store (first options
+/// stand). Throws Error where the folder holds something that is not brim's. After fork() the
+/// child's calls miss or fail; they never touch the environment.
 std::shared_ptr<Store> make_lmdb_store(const LmdbStoreOptions& options);
 
 /// `fast` in front of `slow`: reads try fast first, puts go to both where there is room.

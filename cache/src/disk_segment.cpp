@@ -1,0 +1,296 @@
+#include "disk_segment.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "entry.h"
+
+namespace brim::detail {
+namespace {
+
+constexpr char kMagic[8] = {'B', 'R', 'I', 'M', 'S', 'E', 'G', '\n'};
+constexpr std::uint64_t kRecord = sizeof(SegmentRecord);
+constexpr std::uint64_t kPage = 4096;
+
+template <class T>
+std::span<std::byte> bytes_of(T& value) {
+  return std::as_writable_bytes(std::span(&value, 1));
+}
+
+template <class T>
+std::uint64_t checksum_of(const T& value) {
+  return checksum64(std::as_bytes(std::span(&value, 1)).first(sizeof(T) - 8));
+}
+
+bool all_zero(const SegmentRecord& record) {
+  static constexpr SegmentRecord kZero{};
+  return std::memcmp(&record, &kZero, kRecord) == 0;
+}
+
+std::uint64_t random_id() {
+  std::random_device device;
+  return (std::uint64_t{device()} << 32) | device();
+}
+
+SegmentState judge(const SegmentHeader& header, std::uint64_t file_size) {
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return SegmentState::Damaged;
+  const std::uint64_t sum = checksum_of(header);
+  if (header.checksum != sum && header.checksum != __builtin_bswap64(sum))
+    return SegmentState::Damaged;
+  if (header.endian != kEndianTag || header.version != kSegmentVersion)
+    return SegmentState::OtherFormat;
+  if (header.segment_bytes != file_size || header.checksum != sum) return SegmentState::Damaged;
+  return SegmentState::Usable;
+}
+
+}  // namespace
+
+DiskSegment::DiskSegment(PosixFile file, std::string path, const SegmentHeader& header)
+    : file_(std::move(file)), path_(std::move(path)), segment_bytes_(header.segment_bytes) {
+  // Values are read whole at random places: the kernel's read-ahead would only read too much.
+  ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_RANDOM);
+}
+
+DiskSegment::~DiskSegment() {
+  trim();
+}
+
+std::unique_ptr<DiskSegment> DiskSegment::create(const std::string& directory,
+                                                 std::uint64_t bytes) {
+  SegmentHeader header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.endian = kEndianTag;
+  header.version = kSegmentVersion;
+  header.segment_bytes = bytes;
+  header.id = random_id();
+  header.checksum = checksum_of(header);
+  std::array<char, 40> name{};
+  std::snprintf(name.data(), name.size(), "segment-%016llx.brim",
+                static_cast<unsigned long long>(header.id));
+  const std::string path = directory + "/" + name.data();
+  const std::string temporary = directory + "/new-" + name.data();
+  PosixFile file = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (!file) throw_errno("cannot make " + temporary);
+  try {
+    if (!lock_file(file, LockKind::Exclusive, 0)) throw_errno("cannot lock " + temporary);
+    file.write_at(0, bytes_of(header), temporary);
+    if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+      throw_errno("cannot size " + temporary);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno("cannot name " + path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  std::unique_ptr<DiskSegment> segment(new DiskSegment(std::move(file), path, header));
+  segment->owned_ = true;
+  segment->owner_pid_ = ::getpid();
+  segment->dirty_ = true;
+  return segment;
+}
+
+std::unique_ptr<DiskSegment> DiskSegment::open(const std::string& path, SegmentState& state) {
+  state = SegmentState::Unreadable;
+  PosixFile file = open_file(path, O_RDWR);
+  if (!file && (errno == EACCES || errno == EROFS || errno == EPERM))
+    file = open_file(path, O_RDONLY);
+  if (!file) return nullptr;
+  SegmentHeader header{};
+  const bool whole = file.read_at(0, bytes_of(header));
+  state = whole ? judge(header, file.size()) : SegmentState::Damaged;
+  if (state == SegmentState::Usable)
+    return std::unique_ptr<DiskSegment>(new DiskSegment(std::move(file), path, header));
+  // A damaged file that no process holds is of no use to anybody.
+  if (state == SegmentState::Damaged && lock_file(file, LockKind::Exclusive, 0))
+    ::unlink(path.c_str());
+  return nullptr;
+}
+
+std::int64_t DiskSegment::scan(
+    const std::function<void(const SegmentRecord&, std::uint32_t)>& function) {
+  const std::lock_guard lock(mutex_);
+  std::int64_t damaged = 0;
+  std::vector<SegmentRecord> block(64);
+  while (true) {
+    const std::uint64_t most = (segment_bytes_ - data_end_) / kRecord;
+    const std::uint64_t room = most - std::min(most, records_);
+    const std::uint64_t count = std::min<std::uint64_t>(room, block.size());
+    const std::span<SegmentRecord> part = std::span(block).last(count);
+    if (count == 0 || !read(records_begin(records_ + count), std::as_writable_bytes(part))) break;
+    std::uint64_t seen = 0;
+    for (; seen < count; ++seen) {
+      const SegmentRecord& record = part[count - 1 - seen];
+      if (all_zero(record)) break;
+      const bool intact =
+          record.record_checksum == checksum_of(record) && record.offset >= sizeof(SegmentHeader) &&
+          record.offset <= segment_bytes_ && record.length <= segment_bytes_ - record.offset;
+      if (!intact) {
+        const auto* raw = reinterpret_cast<const unsigned char*>(&record);
+        damaged +=
+            std::all_of(raw, raw + kRecord, [](unsigned char c) { return c == 0xFF; }) ? 0 : 1;
+        continue;
+      }
+      data_end_ = std::max(data_end_, record.offset + record.length);
+      function(record, static_cast<std::uint32_t>(records_ + seen));
+    }
+    records_ += seen;
+    if (seen < count) break;
+    block.resize(4096);  // small segments stay cheap to look at, large ones go in big strides
+  }
+  records_reserved_ = std::max(records_reserved_, records_);
+  return damaged;
+}
+
+bool DiskSegment::own() {
+  const std::lock_guard lock(mutex_);
+  if (owned_) return true;
+  const int flags = ::fcntl(file_.get(), F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) return false;
+  if (!lock_file(file_, LockKind::Exclusive, 0)) return false;
+  // After a power loss records may lie beyond a hole; such a segment is read but not continued.
+  std::vector<SegmentRecord> beyond(
+      std::min<std::uint64_t>(256, (records_begin(records_) - data_end_) / kRecord));
+  const bool clean =
+      read(records_begin(records_ + beyond.size()), std::as_writable_bytes(std::span(beyond))) &&
+      std::all_of(beyond.begin(), beyond.end(), all_zero);
+  owned_ = clean;
+  owner_pid_ = ::getpid();
+  // What a killed process wrote and never published must not be taken for records later.
+  if (!clean || !trim_locked()) {
+    owned_ = false;
+    unlock_file(file_);
+    return false;
+  }
+  data_allocated_ = data_end_;
+  records_allocated_ = records_reserved_ = records_;
+  return true;
+}
+
+bool DiskSegment::preallocate(std::uint64_t from, std::uint64_t length) const {
+  if (length == 0) return true;
+  return ::fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
+                     static_cast<off_t>(length)) == 0 ||
+         errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR;
+}
+
+bool DiskSegment::allocate(std::uint64_t data_end, std::uint64_t records, const Allow& allow) {
+  const std::uint64_t limit = records_begin(records);
+  // Steps keep allocation rare; near the cap the exact need is asked for.
+  const std::uint64_t step = std::clamp<std::uint64_t>(segment_bytes_ / 32, kPage, 8 << 20);
+  for (const std::uint64_t ahead : {step, std::uint64_t{0}}) {
+    const std::uint64_t data_to = std::min(limit, (data_end + ahead + kPage - 1) / kPage * kPage);
+    std::uint64_t records_to =
+        std::min(records + ahead / 64 / kRecord, (segment_bytes_ - data_to) / kRecord);
+    records_to = std::max({records_to, records, records_allocated_});
+    const std::uint64_t more_data = data_to > data_allocated_ ? data_to - data_allocated_ : 0;
+    const std::uint64_t more_records = (records_to - records_allocated_) * kRecord;
+    if (!allow(static_cast<std::int64_t>(more_data + more_records))) continue;
+    if (!preallocate(data_allocated_, more_data) ||
+        !preallocate(records_begin(records_to), more_records)) {
+      if (ahead > 0 && errno == ENOSPC) continue;
+      throw_errno("cannot allocate " + path_);
+    }
+    data_allocated_ = std::max(data_allocated_, data_to);
+    records_allocated_ = records_to;
+    return true;
+  }
+  return false;
+}
+
+std::optional<DiskSegment::Place> DiskSegment::reserve(std::uint64_t length, const Allow& allow,
+                                                       bool& refused) {
+  const std::lock_guard lock(mutex_);
+  refused = false;
+  const std::uint64_t records = records_reserved_ + 1;
+  const std::uint64_t end = data_end_ + (length + 7) / 8 * 8;
+  // One record of zeros always stays between values and records: it ends the list.
+  if ((records + 1) * kRecord > segment_bytes_ || end > records_begin(records + 1))
+    return std::nullopt;
+  if (end > data_allocated_ || records > records_allocated_) {
+    if (!allocate(end, records, allow)) {
+      refused = true;
+      return std::nullopt;
+    }
+  }
+  const Place place{data_end_};
+  data_end_ = end;
+  records_reserved_ = records;
+  return place;
+}
+
+std::uint32_t DiskSegment::write(Place place, const CacheKey& key, std::span<const std::byte> value,
+                                 std::uint64_t checksum, std::int64_t cost_ns) {
+  SegmentRecord record{.key_high = key.high,
+                       .key_low = key.low,
+                       .offset = place.offset,
+                       .length = value.size(),
+                       .value_checksum = checksum,
+                       .cost_ns = cost_ns,
+                       .reserved = 0,
+                       .record_checksum = 0};
+  record.record_checksum = checksum_of(record);
+  try {
+    file_.write_at(place.offset, value, path_);
+    const std::lock_guard lock(mutex_);
+    file_.write_at(records_begin(records_ + 1), bytes_of(record), path_);
+    dirty_ = true;
+    return static_cast<std::uint32_t>(records_++);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    --records_reserved_;
+    throw;
+  }
+}
+
+bool DiskSegment::read(std::uint64_t offset, std::span<std::byte> out) const {
+  return file_.read_at(offset, out);
+}
+
+void DiskSegment::read_ahead(std::uint64_t offset, std::uint64_t length) const {
+  ::posix_fadvise(file_.get(), static_cast<off_t>(offset), static_cast<off_t>(length),
+                  POSIX_FADV_WILLNEED);
+}
+
+void DiskSegment::forget(std::uint32_t record) const {
+  std::array<unsigned char, kRecord> dead;
+  dead.fill(0xFF);
+  // Best effort: without it the entry is found damaged once more at the next start.
+  [[maybe_unused]] const ssize_t written =
+      ::pwrite(file_.get(), dead.data(), dead.size(),
+               static_cast<off_t>(records_begin(std::uint64_t{record} + 1)));
+}
+
+void DiskSegment::sync() {
+  if (dirty_.exchange(false) && ::fdatasync(file_.get()) != 0) {
+    dirty_ = true;
+    throw_errno("cannot sync " + path_);
+  }
+}
+
+std::int64_t DiskSegment::allocated_bytes() const {
+  return file_.allocated_bytes();
+}
+
+void DiskSegment::trim() {
+  const std::lock_guard lock(mutex_);
+  if (owned_ && owner_pid_ == ::getpid()) trim_locked();  // a forked child owns nothing
+}
+
+/// Gives back the disk between values and records, which reads as zeros from then on.
+bool DiskSegment::trim_locked() {
+  const std::uint64_t to = records_begin(records_);
+  return data_end_ >= to ||
+         ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(data_end_), static_cast<off_t>(to - data_end_)) == 0;
+}
+
+}  // namespace brim::detail

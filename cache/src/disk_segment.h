@@ -1,0 +1,122 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "brim/cache/key.h"
+#include "posix_file.h"
+
+namespace brim::detail {
+
+inline constexpr std::uint32_t kSegmentVersion = 1;
+
+/// First 64 bytes of a segment. Magic, tag, version and checksum keep their places in every
+/// version, so that an old program can tell a newer file from a damaged one.
+struct SegmentHeader {
+  char magic[8];
+  std::uint32_t endian;
+  std::uint32_t version;
+  std::uint64_t segment_bytes;
+  std::uint64_t id;
+  std::uint64_t reserved[3];
+  std::uint64_t checksum;  ///< XXH3-64 of the bytes before it
+};
+static_assert(sizeof(SegmentHeader) == 64);
+
+/// One value of a segment; record i lies at segment_bytes - 64 * (i + 1).
+struct SegmentRecord {
+  std::uint64_t key_high;
+  std::uint64_t key_low;
+  std::uint64_t offset;
+  std::uint64_t length;
+  std::uint64_t value_checksum;
+  std::int64_t cost_ns;
+  std::uint64_t reserved;
+  std::uint64_t record_checksum;  ///< XXH3-64 of the bytes before it
+
+  CacheKey key() const { return {key_high, key_low}; }
+};
+static_assert(sizeof(SegmentRecord) == 64);
+
+enum class SegmentState {
+  Usable,
+  Damaged,      ///< header or length are wrong: nothing in it can be trusted
+  OtherFormat,  ///< intact, but of another version or byte order
+  Unreadable,   ///< gone or not permitted
+};
+
+/// One segment file: values grow upwards from the header, records downwards from the end, and a
+/// value exists from the moment its record is written. One process at a time may append (it holds
+/// the file's flock); everyone may read. docs/cache_format.md describes the bytes.
+class DiskSegment {
+ public:
+  /// Asks for `bytes` more of disk under the directory's cap.
+  using Allow = std::function<bool(std::int64_t bytes)>;
+
+  /// Makes a segment in `directory` that appears under its final name only when it is complete,
+  /// owned by this process. Throws std::system_error.
+  static std::unique_ptr<DiskSegment> create(const std::string& directory, std::uint64_t bytes);
+  static std::unique_ptr<DiskSegment> open(const std::string& path, SegmentState& state);
+
+  ~DiskSegment();
+
+  /// Calls `function(record, index)` for each intact record not seen before; returns how many
+  /// damaged ones were passed over.
+  std::int64_t scan(const std::function<void(const SegmentRecord&, std::uint32_t)>& function);
+
+  /// Becomes the one that appends here; false while another process is, or for ever if its end
+  /// is not clean.
+  bool own();
+
+  struct Place {
+    std::uint64_t offset;
+  };
+  /// Room for `length` bytes; nothing: the segment is full or `allow` refused (`refused` set).
+  /// Throws std::system_error when the medium has none.
+  std::optional<Place> reserve(std::uint64_t length, const Allow& allow, bool& refused);
+  /// Writes the value and publishes it; returns its record index. Throws std::system_error.
+  std::uint32_t write(Place place, const CacheKey& key, std::span<const std::byte> value,
+                      std::uint64_t checksum, std::int64_t cost_ns);
+
+  /// True when all of `out` was read at `offset`.
+  bool read(std::uint64_t offset, std::span<std::byte> out) const;
+  void read_ahead(std::uint64_t offset, std::uint64_t length) const;
+  /// Marks a damaged record so that no later start sees it; nothing happens without permission.
+  void forget(std::uint32_t record) const;
+  void sync();
+  std::int64_t allocated_bytes() const;
+  const std::string& path() const { return path_; }
+  std::uint64_t size() const { return segment_bytes_; }
+
+ private:
+  DiskSegment(PosixFile file, std::string path, const SegmentHeader& header);
+  std::uint64_t records_begin(std::uint64_t count) const {
+    return segment_bytes_ - count * sizeof(SegmentRecord);
+  }
+  bool allocate(std::uint64_t data_end, std::uint64_t records, const Allow& allow);
+  bool preallocate(std::uint64_t from, std::uint64_t length) const;
+  void trim();
+  bool trim_locked();
+
+  PosixFile file_;
+  std::string path_;
+  std::uint64_t segment_bytes_;
+  std::mutex mutex_;  ///< what follows
+  bool owned_ = false;
+  int owner_pid_ = 0;
+  std::uint64_t data_end_ = sizeof(SegmentHeader);
+  std::uint64_t data_allocated_ = 0;
+  std::uint64_t records_ = 0;           ///< written or seen
+  std::uint64_t records_reserved_ = 0;  ///< written or promised
+  std::uint64_t records_allocated_ = 0;
+  std::atomic<bool> dirty_{false};
+};
+
+}  // namespace brim::detail

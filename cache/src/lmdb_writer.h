@@ -1,0 +1,97 @@
+#pragma once
+
+#include <lmdb.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/cache/store.h"
+#include "brim/cache/stores.h"
+#include "key_map.h"
+#include "lmdb_environment.h"
+
+namespace brim::detail {
+
+/// Collects values and writes them from a thread of its own, hundreds per transaction, as one
+/// block of bytes plus one small record per value. Values can be read from the moment they are
+/// taken. Thread-safe.
+class LmdbWriter {
+ public:
+  /// `lost(count, why)` is told of values that were taken but could not be written.
+  using Lost = std::function<void(std::int64_t count, const std::string& why)>;
+
+  LmdbWriter(LmdbEnvironment& environment, const LmdbStoreOptions& options, Lost lost);
+  /// Writes what is pending.
+  ~LmdbWriter();
+  LmdbWriter(const LmdbWriter&) = delete;
+  LmdbWriter& operator=(const LmdbWriter&) = delete;
+
+  PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns);
+  /// Copies a value that is not committed yet into `blob`.
+  bool get_pending(const CacheKey& key, Blob& blob);
+  bool is_pending(const CacheKey& key);
+  /// Removes a damaged record when it is still the one that was seen.
+  void remove(const CacheKey& key, const LmdbRecord& record);
+  /// True from remove() until the record is gone.
+  bool is_removed(const CacheKey& key);
+  /// Returns when everything taken so far is committed (or lost).
+  void flush();
+  std::int64_t pending_count();
+
+ private:
+  struct Item {
+    CacheKey key;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint64_t checksum;
+    std::int64_t cost_ns;
+  };
+  struct Removal {
+    CacheKey key;
+    LmdbRecord record;
+  };
+  struct Batch {
+    std::vector<std::byte> bytes;
+    std::vector<Item> items;
+    std::vector<Removal> removals;
+    KeyMap<std::uint32_t> index;
+    std::chrono::steady_clock::time_point since;
+    bool empty() const { return items.empty() && removals.empty(); }
+    void clear(std::size_t keep_bytes);
+  };
+
+  void run();
+  bool due(const Batch& batch) const;
+  const Item* find(const Batch& batch, const CacheKey& key) const;
+  bool removes(const Batch& batch, const CacheKey& key) const;
+  void write(Batch& batch);
+  int write_in(MDB_txn* transaction, MDB_dbi database, const Batch& batch);
+  bool fits(std::size_t size);
+
+  LmdbEnvironment& environment_;
+  const LmdbStoreOptions options_;
+  const Lost lost_;
+  Reservation reservation_;
+  std::mutex mutex_;
+  std::condition_variable wake_;  ///< the writer
+  std::condition_variable done_;  ///< those who wait for it
+  Batch filling_;
+  Batch writing_;
+  bool busy_ = false;
+  bool stop_ = false;
+  std::uint64_t flush_wanted_ = 0;
+  std::uint64_t flush_done_ = 0;
+  std::chrono::steady_clock::time_point failed_until_{};
+  std::thread thread_;
+};
+
+}  // namespace brim::detail

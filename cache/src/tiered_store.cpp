@@ -1,0 +1,89 @@
+#include <utility>
+#include <vector>
+
+#include "brim/cache/stores.h"
+#include "counters.h"
+
+namespace brim {
+namespace {
+
+class TieredStore final : public Store {
+ public:
+  TieredStore(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow)
+      : fast_(std::move(fast)), slow_(std::move(slow)) {}
+
+  bool get(const CacheKey& key, Blob& blob) override {
+    if (fast_->get(key, blob)) {
+      counters_.hit();
+      return true;
+    }
+    if (!slow_->get(key, blob)) {
+      counters_.miss();
+      return false;
+    }
+    fast_->put(key, blob.bytes, 0);
+    counters_.hit();
+    return true;
+  }
+
+  PutResult put(const CacheKey& key, std::span<const std::byte> value,
+                std::int64_t cost_ns) override {
+    const PutResult fast = fast_->put(key, value, cost_ns);
+    const PutResult slow = slow_->put(key, value, cost_ns);
+    for (const PutResult result : {PutResult::AlreadyThere, PutResult::Stored, PutResult::Full})
+      if (fast == result || slow == result) return counters_.count(result);
+    return counters_.count(PutResult::Failed);
+  }
+
+  bool contains(const CacheKey& key) const override {
+    return fast_->contains(key) || slow_->contains(key);
+  }
+
+  void will_need(std::span<const CacheKey> keys) override {
+    std::vector<CacheKey> missing;
+    missing.reserve(keys.size());
+    for (const CacheKey& key : keys)
+      if (!fast_->contains(key)) missing.push_back(key);
+    fast_->will_need(keys);
+    slow_->will_need(missing);
+  }
+
+  void flush() override {
+    fast_->flush();
+    slow_->flush();
+  }
+
+  std::int64_t release(std::int64_t bytes) override {
+    const std::int64_t freed = fast_->release(bytes);
+    return freed >= bytes ? freed : freed + slow_->release(bytes - freed);
+  }
+
+  StoreStats stats() const override {
+    const StoreStats fast = fast_->stats();
+    const StoreStats slow = slow_->stats();
+    StoreStats stats;
+    counters_.fill(stats);
+    stats.entries = std::max(fast.entries, slow.entries);
+    stats.bytes = fast.bytes + slow.bytes;
+    stats.byte_limit =
+        fast.byte_limit > 0 && slow.byte_limit > 0 ? fast.byte_limit + slow.byte_limit : 0;
+    stats.damaged = fast.damaged + slow.damaged;
+    stats.last_error = fast.last_error.empty() ? slow.last_error : fast.last_error;
+    return stats;
+  }
+
+  std::string describe() const override { return fast_->describe() + " over " + slow_->describe(); }
+
+ private:
+  std::shared_ptr<Store> fast_;
+  std::shared_ptr<Store> slow_;
+  detail::Counters counters_;
+};
+
+}  // namespace
+
+std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow) {
+  return std::make_shared<TieredStore>(std::move(fast), std::move(slow));
+}
+
+}  // namespace brim

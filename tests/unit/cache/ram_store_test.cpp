@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "brim/cache/stores.h"
+#include "support/cache_values.h"
+#include "support/test_data.h"
+
+namespace {
+thread_local std::int64_t allocations = 0;
+}  // namespace
+
+// Counts the allocations of this binary's threads.
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace brim::test {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+
+void fill(Store& store, std::uint64_t count, std::size_t size) {
+  for (std::uint64_t i = 0; i < count; ++i) store.put(key_of(i), value_of(i, size), 1);
+}
+
+TEST(RamStore, PaysForAllItHoldsFromTheBudget) {
+  const auto budget = MemoryBudget::make({.byte_limit = 8 * kMiB});
+  {
+    const auto store = make_ram_store({.budget = budget});
+    fill(*store, 2000, 5000);  // more than fits
+    EXPECT_GT(budget->reserved(), 7 * kMiB) << "what the budget leaves is used";
+    EXPECT_LE(budget->reserved(), 8 * kMiB);
+    EXPECT_EQ(store->stats().bytes, budget->reserved());
+    EXPECT_EQ(store->put(key_of(99999), value_of(1, 300000), 1), PutResult::Full);
+  }
+  EXPECT_EQ(budget->reserved(), 0);
+}
+
+TEST(RamStore, GivesMemoryToOthersWhoNeedIt) {
+  const auto budget = MemoryBudget::make({.byte_limit = 8 * kMiB});
+  const auto store = make_ram_store({.budget = budget, .regrow_after_ms = 100000});
+  fill(*store, 2000, 5000);
+  const std::int64_t before = store->stats().entries;
+  const Reservation slots = budget->reserve("slots", 4 * kMiB);
+  EXPECT_TRUE(slots);
+  EXPECT_LT(store->stats().entries, before);
+  EXPECT_GT(store->stats().entries, 0) << "no more than needed is given back";
+  EXPECT_EQ(store->put(key_of(50000), value_of(1, 10), 1), PutResult::Full) << "no calm yet";
+  Blob blob;
+  std::int64_t held = 0;
+  for (std::uint64_t i = 0; i < 2000; ++i)
+    if (store->get(key_of(i), blob)) {
+      ++held;
+      ASSERT_TRUE(same(blob.bytes, value_of(i, 5000)));
+    }
+  EXPECT_EQ(held, store->stats().entries);
+}
+
+TEST(RamStore, GrowsAgainAfterCalm) {
+  const auto budget = MemoryBudget::make({.byte_limit = 8 * kMiB});
+  const auto store = make_ram_store({.budget = budget, .regrow_after_ms = 0});
+  fill(*store, 10, 5000);
+  EXPECT_GT(store->release(kMiB), 0);
+  EXPECT_EQ(store->stats().entries, 0);
+  EXPECT_EQ(store->put(key_of(1), value_of(1, 5000), 1), PutResult::Stored);
+}
+
+TEST(RamStore, KeepsAViewAliveAfterItsChunkWasGivenBack) {
+  const auto budget = MemoryBudget::make({.byte_limit = 8 * kMiB});
+  auto store = make_ram_store({.budget = budget});
+  fill(*store, 100, 5000);
+  Blob blob;
+  ASSERT_TRUE(store->get(key_of(3), blob));
+  store->release(8 * kMiB);
+  EXPECT_EQ(store->stats().entries, 0);
+  EXPECT_TRUE(same(blob.bytes, value_of(3, 5000)));
+  EXPECT_GT(budget->reserved(), 0) << "the viewed chunk is still paid for";
+  store.reset();
+  EXPECT_TRUE(same(blob.bytes, value_of(3, 5000)));
+  blob = Blob();
+  EXPECT_EQ(budget->reserved(), 0);
+}
+
+TEST(RamStore, GivesUnseenChunksBackFirst) {
+  const auto budget = MemoryBudget::make({.byte_limit = 8 * kMiB});
+  const auto store = make_ram_store({.budget = budget});
+  fill(*store, 1000, 5000);
+  Blob blob;
+  ASSERT_TRUE(store->get(key_of(999), blob));
+  EXPECT_GE(store->release(2 * kMiB), 2 * kMiB);
+  EXPECT_TRUE(store->contains(key_of(999)));
+}
+
+TEST(RamStore, ServesAViewWithoutCopyOrAllocation) {
+  const auto store = make_ram_store({.budget = MemoryBudget::make({.byte_limit = 8 * kMiB})});
+  fill(*store, 100, 5000);
+  Blob first;
+  Blob second;
+  store->get(key_of(1), first);
+  store->get(key_of(1), second);
+  EXPECT_EQ(first.bytes.data(), second.bytes.data());
+  std::vector<CacheKey> keys;
+  for (std::uint64_t i = 0; i < 100; ++i) keys.push_back(key_of(i));
+  const std::int64_t before = allocations;
+  for (const CacheKey& key : keys) store->get(key, first);
+  EXPECT_EQ(allocations, before);
+}
+
+TEST(Store, ReadsFromDiskAndLmdbWithoutAllocatingOnceWarm) {
+  for (const StoreKind& kind : store_kinds()) {
+    SCOPED_TRACE(kind.name);
+    const TempDir folder;
+    const auto store = kind.open(folder.path().string(), 16 * kMiB);
+    fill(*store, 50, 5000);
+    store->flush();
+    std::vector<CacheKey> keys;
+    for (std::uint64_t i = 0; i < 50; ++i) keys.push_back(key_of(i));
+    Blob blob;
+    for (const CacheKey& key : keys) ASSERT_TRUE(store->get(key, blob));
+    const std::int64_t before = allocations;
+    for (const CacheKey& key : keys) ASSERT_TRUE(store->get(key, blob));
+    EXPECT_EQ(allocations, before);
+  }
+}
+
+}  // namespace
+}  // namespace brim::test
