@@ -19,8 +19,8 @@ class Sampler {
 };
 
 std::shared_ptr<const Sampler> make_sequential_sampler(std::int64_t size);
-/// Exact permutation of [0, size), a new one each epoch: a keyed 4-round Feistel network over the
-/// next even power of two with cycle walking (Black and Rogaway 2002).
+/// Exact permutation of [0, size), a new one each epoch: a keyed Feistel network (6 rounds, more
+/// for tiny sizes) over the next even power of two with cycle walking (Black and Rogaway 2002).
 std::shared_ptr<const Sampler> make_shuffle_sampler(std::int64_t size, std::uint64_t seed);
 /// Draws `epoch_size` samples with replacement in proportion to `weights` (one per sample; finite,
 /// not negative, not all zero), by the alias method (Walker 1977). Throws Error.
@@ -36,8 +36,9 @@ class Permutation {
 
  private:
   std::int64_t size_;
+  std::uint64_t key_;
   int half_bits_;
-  std::uint64_t keys_[4];
+  int rounds_;
 };
 
 }  // namespace brim
