@@ -43,6 +43,8 @@ class Batch {
   std::int64_t number() const;  ///< of the batch within its epoch
   /// XXH3 over pixels, targets, class ids and sample indices: equal digests mean equal batches.
   std::uint64_t digest() const;
+  /// The same of one sample, whatever batch or rank it came in.
+  std::uint64_t sample_digest(std::int64_t place) const;
   const std::shared_ptr<detail::Slot>& slot() const { return slot_; }
 
  private:

@@ -11,6 +11,9 @@
 
 namespace brim {
 
+class Dataset;
+class Transform;
+
 enum class Order : std::uint8_t { Sequential, Shuffled };
 /// Where mosaic and mixup partners come from: the preceding samples of the same shuffled order
 /// (each image is decoded once), or anywhere.
@@ -25,6 +28,7 @@ struct LoaderOptions {
   std::int64_t batch_size = 16;
   int workers = kAuto;           ///< decoding threads; 0: on the consumer's thread
   int prefetch_batches = kAuto;  ///< finished batches kept ready
+  int niceness = 10;             ///< of the workers, added to the process's own (0..19)
   std::uint64_t seed = 0;
   Order order = Order::Shuffled;
   std::shared_ptr<const Sampler> sampler{};  ///< replaces `order` where given
@@ -47,9 +51,18 @@ struct LoaderPlan {
   std::int64_t batch_size = 0;
   int workers = 0;
   int prefetch_batches = 0;
+  std::int64_t slots = 0;  ///< batches in memory: the ready ones and the consumer's
   std::int64_t slot_bytes = 0;
-  std::int64_t window_bytes = 0;  ///< decoded partners held, upper estimate
-  std::int64_t total_bytes = 0;   ///< what the loader will reserve without the cache
+  std::int64_t scratch_bytes = 0;  ///< of all workers, upper estimate
+  std::int64_t window_bytes = 0;   ///< decoded partners held, upper estimate
+  std::int64_t total_bytes = 0;    ///< what the loader will reserve without the cache
+  bool shares_window = false;      ///< partners are decoded once and shared by several samples
 };
+
+/// Decides every value that `options` leaves open, from the CPUs this process may use and what
+/// `budget` has to give. Throws Error on settings that cannot work; a budget that is too small is
+/// refused with the smallest that does.
+LoaderPlan make_plan(const LoaderOptions& options, const Dataset& dataset,
+                     const Transform& transform, const MemoryBudget& budget);
 
 }  // namespace brim
