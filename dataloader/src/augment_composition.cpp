@@ -1,12 +1,14 @@
 #include "augment_composition.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace brim::detail {
 
 void Composition::plan(std::uint64_t key, Layout layout, std::span<const Source> sources, int size,
                        const DetectionAugmentation& augmentation, Flips flips) {
   size_ = size;
+  grey_.resize(static_cast<std::size_t>(size), make_pixel(kPadGrey, kPadGrey, kPadGrey));
   Generator mosaic(key, Purpose::Mosaic), perspective(key, Purpose::Perspective);
   canvas_ = layout == Layout::Mosaic4   ? mosaic4(mosaic, sources, size)
             : layout == Layout::Mosaic9 ? mosaic9(mosaic, sources, size)
@@ -48,7 +50,7 @@ void Composition::plan_pasted() {
 }
 
 void Composition::paint_row(RowPainter& painter, int y, Pixel* row) {
-  std::fill_n(row, size_, make_pixel(kPadGrey, kPadGrey, kPadGrey));
+  std::memcpy(row, grey_.data(), static_cast<std::size_t>(size_) * sizeof(Pixel));
   for (std::size_t i = 0; i < static_cast<std::size_t>(canvas_.count); ++i) {
     painter.paint(tiles_[i], y, 0, size_, row);
   }

@@ -37,6 +37,7 @@ class Composition {
   void paint_pasted(RowPainter& painter, int y, Pixel* row);
 
   int size_ = 0;
+  std::vector<Pixel> grey_;
   Canvas canvas_;
   Perspective map_;
   std::array<WarpTile, 9> tiles_, mirrored_;

@@ -10,6 +10,9 @@ namespace {
 /// Cuts between images overlap by this much (pixels), so that rounding leaves no pixel unpainted.
 constexpr double kOverlap = 1e-6;
 
+/// Source pixels are fetched into the cache this many output rows before they are read.
+constexpr double kRowsAhead = 4;
+
 struct Interval {
   int begin, end;
   /// Keeps the x with slope * x + offset >= 0.
@@ -111,6 +114,8 @@ void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* r
   }
   span = inside(ray, tile.outer, span);
   if (span.begin >= span.end) return;
+  const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride +
+                               std::lround(kRowsAhead * tile.to_source(0, 1)) * 3;
   std::array<Pixel, 8> after;  // samples come in eights
   std::copy_n(row + span.end, 8, after.data());
   for (int x = span.begin; x < span.end; x += kBlock) {
@@ -124,7 +129,7 @@ void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* r
           {ray.u + x * ray.du, ray.du, ray.v + x * ray.dv, ray.dv, ray.w + x * ray.dw, ray.dw},
           count);
     }
-    kernels_.sample(tile.pixels, coordinates_, count, row + x);
+    kernels_.sample(tile.pixels, coordinates_, count, ahead, row + x);
   }
   std::copy_n(after.data(), 8, row + span.end);
   Interval full = inside(ray, tile.inner, span);

@@ -13,7 +13,8 @@ constexpr int kRound = 1 << 13;  // half of the weights' sum, 128 * 128
 
 /// Coordinates are limited so that both taps lie inside: at the far edge the first tap is the last
 /// but one pixel and its weight rounds to nothing.
-void sample_portable(const ImageView& image, const Coordinates& at, int count, Pixel* out) {
+void sample_portable(const ImageView& image, const Coordinates& at, int count, std::ptrdiff_t,
+                     Pixel* out) {
   const int u_max = ((image.width - 1) << 16) - 1, v_max = ((image.height - 1) << 16) - 1;
   for (int i = 0; i < count; ++i) {
     const int u = std::clamp(at.u[i], 0, u_max), v = std::clamp(at.v[i], 0, v_max);
@@ -107,7 +108,7 @@ BRIM_TARGET_AVX2 inline __m256i two_pixels(const std::uint8_t* base, std::ptrdif
 }
 
 BRIM_TARGET_AVX2 void sample_avx2(const ImageView& image, const Coordinates& at, int count,
-                                  Pixel* out) {
+                                  std::ptrdiff_t ahead, Pixel* out) {
   const __m256i zero = _mm256_setzero_si256(), fraction = _mm256_set1_epi32(0xFFFF);
   const __m256i u_max = _mm256_set1_epi32(((image.width - 1) << 16) - 1);
   const __m256i v_max = _mm256_set1_epi32(((image.height - 1) << 16) - 1);
@@ -125,6 +126,9 @@ BRIM_TARGET_AVX2 void sample_avx2(const ImageView& image, const Coordinates& at,
     _mm256_store_si256(
         reinterpret_cast<__m256i*>(offset),
         _mm256_add_epi32(_mm256_mullo_epi32(_mm256_srli_epi32(v, 16), stride), bytes));
+    const char* fetched = reinterpret_cast<const char*>(image.data) + ahead;
+    _mm_prefetch(fetched + offset[0], _MM_HINT_T0);
+    _mm_prefetch(fetched + offset[4], _MM_HINT_T0);
     const __m256i fu = _mm256_srli_epi32(_mm256_add_epi32(_mm256_and_si256(u, fraction), half), 9);
     const __m256i fv = _mm256_srli_epi32(_mm256_add_epi32(_mm256_and_si256(v, fraction), half), 9);
     const __m256i columns = _mm256_or_si256(_mm256_sub_epi32(one, fu), _mm256_slli_epi32(fu, 16));

@@ -36,8 +36,10 @@ struct WarpKernels {
   /// at[i] = (u + i du) / (w + i dw) and the same for v, pixels; results above -16.
   void (*projective)(Coordinates& at, const Ray& ray, int count);
   /// Bilinear samples (7-bit weights) of `image` (at least 2x2) at `at`; beyond the image the edge
-  /// is repeated. Reads nothing outside the image. Writes up to 7 pixels past `count`.
-  void (*sample)(const ImageView& image, const Coordinates& at, int count, Pixel* out);
+  /// is repeated. Reads nothing outside the image. Writes up to 7 pixels past `count`. What lies
+  /// `ahead` bytes from the pixels read is fetched into the cache on the way.
+  void (*sample)(const ImageView& image, const Coordinates& at, int count, std::ptrdiff_t ahead,
+                 Pixel* out);
   /// row = (row * weight + other * (256 - weight) + 128) / 256 per channel.
   void (*blend)(Pixel* row, const Pixel* other, int weight, int count);
   /// Writes 3 * count bytes of R, G, B.

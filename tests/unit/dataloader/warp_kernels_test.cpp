@@ -43,8 +43,8 @@ TEST(WarpKernels, SampleTheSameBytesOnEveryInstructionSet) {
     }
     const int count = 1 + static_cast<int>(g.below(kBlock));
     std::vector<Pixel> expected(kBlock + 8), found(kBlock + 8);
-    warp_kernels(Isa::Portable).sample(image.view, at, count, expected.data());
-    warp_kernels(best_isa()).sample(image.view, at, count, found.data());
+    warp_kernels(Isa::Portable).sample(image.view, at, count, 0, expected.data());
+    warp_kernels(best_isa()).sample(image.view, at, count, 1 << 20, found.data());
     expected.resize(static_cast<std::size_t>(count));
     found.resize(static_cast<std::size_t>(count));
     ASSERT_EQ(expected, found);
@@ -57,7 +57,7 @@ TEST(WarpKernels, SampleIsBilinear) {
   at.u[0] = (3 << 16) + 0x4000;  // 3.25
   at.v[0] = (5 << 16) + 0x8000;  // 5.5
   std::vector<Pixel> out(8);
-  warp_kernels(best_isa()).sample(image.view, at, 1, out.data());
+  warp_kernels(best_isa()).sample(image.view, at, 1, 0, out.data());
   for (int c = 0; c < 3; ++c) {
     const auto p = [&](int x, int y) { return image.view.row(y)[3 * x + c]; };
     const double expected =

@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <opencv2/imgproc.hpp>
+#include <vector>
+
+#include "dataloader/src/augment_composition.h"
+
+namespace brim::detail {
+namespace {
+
+constexpr int kSize = 96;
+
+cv::Mat smooth(int width, int height, std::uint64_t key) {
+  Generator g(key, Purpose::User);
+  const double fx = g.uniform(0.02, 0.12), fy = g.uniform(0.02, 0.12), phase = g.uniform(0, 6);
+  cv::Mat image(height, width, CV_8UC3);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      image.at<cv::Vec3b>(y, x) = {static_cast<std::uint8_t>(128 + 100 * std::sin(fx * x + phase)),
+                                   static_cast<std::uint8_t>(128 + 100 * std::cos(fy * y + phase)),
+                                   static_cast<std::uint8_t>(128 + 60 * std::sin(fx * x - fy * y))};
+    }
+  }
+  return image;
+}
+
+struct Sources {
+  std::vector<cv::Mat> images;
+  std::vector<Source> sources;
+  void add(cv::Mat image) {
+    images.push_back(std::move(image));
+    const cv::Mat& m = images.back();
+    Source source;
+    source.pixels = {m.data, m.cols, m.rows, static_cast<std::ptrdiff_t>(m.step)};
+    sources.push_back(source);
+  }
+};
+
+/// The published two steps: a canvas with every image on it, then OpenCV's warp of the canvas.
+cv::Mat two_steps(std::uint64_t key, Layout layout, const Sources& s,
+                  const DetectionAugmentation& augmentation, Flips flips) {
+  Generator mosaic(key, Purpose::Mosaic), perspective(key, Purpose::Perspective);
+  const Canvas canvas = layout == Layout::Mosaic4   ? mosaic4(mosaic, s.sources, kSize)
+                        : layout == Layout::Mosaic9 ? mosaic9(mosaic, s.sources, kSize)
+                                                    : letterbox_canvas(s.sources[0], kSize);
+  cv::Mat picture(canvas.size.height, canvas.size.width, CV_8UC3, cv::Scalar::all(kPadGrey));
+  for (int i = 0; i < canvas.count; ++i) {
+    const Tile& tile = canvas.tiles[static_cast<std::size_t>(i)];
+    cv::Mat shown;
+    cv::resize(s.images[static_cast<std::size_t>(tile.source)], shown,
+               cv::Size(static_cast<int>(tile.width), static_cast<int>(tile.height)));
+    const cv::Rect on(
+        cv::Point(static_cast<int>(tile.visible.x1), static_cast<int>(tile.visible.y1)),
+        cv::Point(static_cast<int>(tile.visible.x2), static_cast<int>(tile.visible.y2)));
+    shown(on - cv::Point(static_cast<int>(tile.x), static_cast<int>(tile.y))).copyTo(picture(on));
+  }
+  Matrix3 map = draw_perspective(perspective, augmentation, canvas.size, kSize).map;
+  if (flips.up_down) map = Matrix3::mirror_y(kSize) * map;
+  if (flips.left_right) map = Matrix3::mirror_x(kSize) * map;
+  map = Matrix3::translation(-0.5, -0.5) * map * Matrix3::translation(0.5, 0.5);
+  cv::Mat out;
+  cv::warpPerspective(picture, out, cv::Mat(3, 3, CV_64F, map.m.data()), {kSize, kSize},
+                      cv::INTER_LINEAR, cv::BORDER_CONSTANT, cv::Scalar::all(kPadGrey));
+  return out;
+}
+
+cv::Mat composed(std::uint64_t key, Layout layout, const Sources& s,
+                 const DetectionAugmentation& augmentation, Flips flips) {
+  Composition composition;
+  RowPainter painter;
+  composition.plan(key, layout, s.sources, kSize, augmentation, flips);
+  std::vector<Pixel> row(kSize + 8);
+  cv::Mat out(kSize, kSize, CV_8UC3);
+  for (int y = 0; y < kSize; ++y) {
+    composition.paint_row(painter, y, row.data());
+    painter.kernels().pack(row.data(), kSize, out.ptr(y));
+  }
+  return out;
+}
+
+TEST(ComposedWarp, EqualsCanvasThenWarp) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Generator g(seed, Purpose::Composer);
+    const Layout layout = seed % 3 == 0   ? Layout::Mosaic4
+                          : seed % 3 == 1 ? Layout::Mosaic9
+                                          : Layout::Single;
+    const DetectionAugmentation augmentation{.degrees = seed % 2 == 0 ? 0.0 : 20.0,
+                                             .translate = 0.2,
+                                             .scale = 0.6,
+                                             .shear = seed % 4 == 0 ? 8.0 : 0.0,
+                                             .perspective = seed % 5 == 0 ? 0.001 : 0.0};
+    Sources s;
+    for (int i = 0; i < static_cast<int>(layout); ++i) {
+      // Longest side kSize as the decoder gives it; now and then a small one to be enlarged.
+      const int other = 20 + static_cast<int>(g.below(kSize - 19));
+      const bool tall = g.chance(0.5);
+      int width = tall ? other : kSize, height = tall ? kSize : other;
+      if (g.chance(0.2)) width = std::max(2, width / 2), height = std::max(2, height / 2);
+      s.add(smooth(width, height, seed * 10 + static_cast<std::uint64_t>(i)));
+    }
+    const Flips flips{g.chance(0.5), g.chance(0.5)};
+    const cv::Mat expected = two_steps(seed, layout, s, augmentation, flips);
+    const cv::Mat found = composed(seed, layout, s, augmentation, flips);
+    cv::Mat difference;
+    cv::absdiff(expected, found, difference);
+    difference = difference.reshape(1);
+    // Where images meet, the two steps mix them over one pixel and the composed warp cuts.
+    const double beyond =
+        cv::countNonZero(difference > 6) / static_cast<double>(difference.total());
+    EXPECT_LT(beyond, layout == Layout::Mosaic9 ? 0.06 : 0.03);
+    cv::Mat close;
+    difference.copyTo(close, difference <= 6);
+    EXPECT_LT(cv::mean(close)[0], 0.6);
+  }
+}
+
+TEST(ComposedWarp, FadesIntoGreyAsTheTwoStepsDo) {
+  // One image, no seams: every pixel must agree, those at the image's edge too.
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Sources s;
+    s.add(cv::Mat(60, kSize, CV_8UC3, cv::Scalar(250, 10, 130)));
+    const DetectionAugmentation augmentation{.degrees = 30, .scale = 0.4, .shear = 5};
+    const cv::Mat expected = two_steps(seed, Layout::Single, s, augmentation, {});
+    const cv::Mat found = composed(seed, Layout::Single, s, augmentation, {});
+    EXPECT_LE(cv::norm(expected, found, cv::NORM_INF), 8);  // OpenCV's 1/32 pixel steps: 136 / 32
+  }
+}
+
+}  // namespace
+}  // namespace brim::detail
