@@ -81,9 +81,11 @@ IdxFile read_idx(const std::string& path, int dimensions) {
   }
   // Reading on to the end lets zlib check the stream's checksum.
   char more = 0;
-  if (::gzread(file.get(), &more, 1) != 0) {
-    throw Error("damaged, or longer than its header says", {.file = path});
-  }
+  int code = Z_OK;
+  const int got = ::gzread(file.get(), &more, 1);
+  const char* reason = ::gzerror(file.get(), &code);
+  if (got > 0) throw Error("longer than its header says", {.file = path});
+  if (code != Z_OK) throw Error(std::string("damaged: ") + reason, {.file = path});
   return idx;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <sstream>
 
@@ -28,6 +29,16 @@ std::int64_t box_count(const Dataset& dataset) {
     boxes += static_cast<std::int64_t>(dataset.record(i, scratch).boxes.size());
   }
   return boxes;
+}
+
+/// A data file whose training images are `count` lines, the i-th being image `image(i)` of
+/// `folder`.
+std::string write_list(const std::string& folder, int count, const std::function<int(int)>& image) {
+  std::string list;
+  for (int i = 0; i < count; ++i) list += "images/train/" + std::to_string(image(i)) + ".jpg\n";
+  write_file(folder + "/list.txt", list);
+  write_file(folder + "/list.yaml", "train: list.txt\nnames: [a, b, c]\n");
+  return folder + "/list.yaml";
 }
 
 TEST(Yolo, ReadsImagesSizesAndLabels) {
@@ -100,9 +111,11 @@ TEST(Yolo, ManyBadRowsAreAnErrorThatNamesTheFirst) {
 
 TEST(Yolo, AClassOutOfRangeIsAnErrorWhateverTheThreads) {
   const TempDir dir;
-  std::vector<std::string> labels(1200, kGood);
-  labels[700] = labels[100] = "0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n";
-  const std::string yaml = write_yolo(dir.file("s"), labels);
+  const std::string bad = "0 .5 .5 .1 .1\n7 .5 .5 .1 .1\n";
+  write_yolo(dir.file("s"), {kGood, bad, bad});
+  const std::string yaml = write_list(dir.file("s"), 1200, [](int i) {
+    return i == 700 ? 2 : i == 300 ? 1 : 0;
+  });
   std::string first;
   for (const int threads : {1, 2, 8}) {
     const std::string text = error_of([&] { open_yolo(yaml, {.threads = threads}); });
@@ -110,11 +123,11 @@ TEST(Yolo, AClassOutOfRangeIsAnErrorWhateverTheThreads) {
     if (first.empty()) first = text;
     EXPECT_EQ(text, first);
   }
-  EXPECT_THAT(first, HasSubstr("labels/train/100.txt:2:"));
+  EXPECT_THAT(first, HasSubstr("labels/train/1.txt:2:"));
   const auto single = open_yolo(yaml, {.single_class = true});
   EXPECT_EQ(single->class_names(), std::vector<std::string>{"object"});
   RecordScratch scratch;
-  EXPECT_EQ(single->record(100, scratch).boxes[1].class_id, 0);
+  EXPECT_EQ(single->record(300, scratch).boxes[1].class_id, 0);
 }
 
 TEST(Yolo, SaysWhenThereAreNoImagesOrNoLabels) {
@@ -163,18 +176,17 @@ TEST(Yolo, NamesTheLineOfAListedImageThatIsMissing) {
 
 TEST(Yolo, EveryNumberOfThreadsGivesTheSameDataset) {
   const TempDir dir;
-  std::vector<std::string> labels(1500, kGood);
-  for (std::size_t i = 0; i < labels.size(); i += 7) labels[i] = "2 .1 .2 .5 .3 .3 .8\n" + kGood;
-  const std::string yaml = write_yolo(dir.file("s"), labels);
+  write_yolo(dir.file("s"), {kGood, "2 .1 .2 .5 .3 .3 .8\n" + kGood});
+  const std::string yaml = write_list(dir.file("s"), 1500, [](int i) { return i % 7 == 0; });
   const auto one = open_yolo(yaml, {.threads = 1});
   const auto many = open_yolo(yaml, {.threads = 7});
   EXPECT_EQ(one->fingerprint(), many->fingerprint());
   EXPECT_EQ(box_count(*many), 3000 + 215);
   std::filesystem::rename(dir.file("s"), dir.file("moved"));
-  EXPECT_EQ(open_yolo(dir.file("moved/data.yaml"))->fingerprint(), one->fingerprint())
+  EXPECT_EQ(open_yolo(dir.file("moved/list.yaml"))->fingerprint(), one->fingerprint())
       << "a copied dataset keeps its fingerprint";
-  write_file(dir.file("moved/labels/train/9.txt"), "2 .1 .1 .1 .1\n");
-  EXPECT_NE(open_yolo(dir.file("moved/data.yaml"))->fingerprint(), one->fingerprint());
+  write_file(dir.file("moved/labels/train/1.txt"), "2 .1 .1 .1 .1\n");
+  EXPECT_NE(open_yolo(dir.file("moved/list.yaml"))->fingerprint(), one->fingerprint());
 }
 
 /// Boxes of all images whose path holds `part`, from the table of the shared data.
