@@ -11,10 +11,10 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/memory_budget.h"
 #include "dataset_image_size.h"
 #include "dataset_parallel.h"
 
@@ -97,9 +97,7 @@ std::int64_t mtime_ns(const struct stat& status) {
 }  // namespace
 
 int scan_threads(const DatasetOptions& options) {
-  return options.threads > 0
-             ? options.threads
-             : std::clamp(2 * static_cast<int>(std::thread::hardware_concurrency()), 4, 32);
+  return options.threads > 0 ? options.threads : std::clamp(2 * available_cpus(), 4, 32);
 }
 
 bool is_image_name(std::string_view name) {
