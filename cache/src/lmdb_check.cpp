@@ -23,6 +23,9 @@ constexpr std::uint16_t kBigData = 0x01;
 constexpr std::uint16_t kIntegerKey = 0x08;
 constexpr std::size_t kHeader = 16, kNodeHeader = 8, kMostDepth = 32, kLongestKey = 511;
 
+/// Every page below the last is in a tree or free; a few may be neither after odd commits.
+constexpr std::uint64_t kMostUnaccounted = 16;
+
 struct PageHeader {
   std::uint64_t number;
   std::uint16_t pad, flags, lower, upper;
@@ -66,10 +69,13 @@ class Checker {
     const Meta second = read_meta(1);
     const Meta& meta = first.transaction > second.transaction ? first : second;
     last_page_ = meta.last_page;
-    used_.assign(std::min(last_page_ + 1, file_pages_), false);
+    require(last_page_ < file_pages_ + kMostUnaccounted);
+    used_.assign(last_page_ + 1, false);
     walk_tree(meta.main, [this](auto key, auto data) { keep_format(key, data); });
     free_list_ = true;
     walk_tree(meta.free, [this](auto, auto data) { check_free(data); });
+    const auto unaccounted = std::count(used_.begin() + 2, used_.end(), false);
+    require(static_cast<std::uint64_t>(unaccounted) <= kMostUnaccounted);
     if (meta.main.root == kNoPage) return LmdbFileState::Empty;
     require(format_.has_value());
     require(std::memcmp(format_->magic, kLmdbMagic, sizeof kLmdbMagic) == 0);
@@ -88,6 +94,8 @@ class Checker {
     require(meta.free.pad == page_size_ && meta.free.flags == kIntegerKey);
     require(meta.main.pad == 0 && meta.main.flags == 0 && meta.address == 0);
     require(meta.last_page >= 1 && meta.last_page < (std::uint64_t{1} << 47) / page_size_);
+    // Transaction n is written to page n % 2; a fresh file has 0 in both.
+    require(meta.transaction == 0 || meta.transaction % 2 == number);
     require(meta.transaction < (std::uint64_t{1} << 62));
     return meta;
   }
@@ -100,7 +108,6 @@ class Checker {
 
   void mark(std::uint64_t first, std::uint64_t count) {
     require(first >= 2 && first <= last_page_ && count <= last_page_ - first + 1);
-    require(first + count <= used_.size());
     for (std::uint64_t page = first; page < first + count; ++page) {
       require(!used_[page]);
       used_[page] = true;
@@ -114,6 +121,7 @@ class Checker {
       return;
     }
     require(tree.depth >= 1 && tree.depth <= kMostDepth);
+    last_key_.clear();
     walk_page(tree.root, tree.depth, visit);
   }
 
@@ -131,15 +139,17 @@ class Checker {
     for (std::size_t i = 0; i < keys; ++i) {
       const auto at = load<std::uint16_t>(page.data() + kHeader + 2 * i);
       require(at >= header.upper && at % 2 == 0 && at + kNodeHeader <= page_size_);
-      depth == 1 ? visit_leaf(page, at, visit) : visit_branch(page, at, depth, visit);
+      depth == 1 ? visit_leaf(page, at, visit) : visit_branch(page, at, depth, i > 0, visit);
     }
   }
 
   template <class Visit>
   void visit_branch(const std::vector<std::byte>& page, std::size_t at, std::size_t depth,
-                    Visit& visit) {
+                    bool separates, Visit& visit) {
     const auto node = load<std::array<std::uint16_t, 4>>(page.data() + at);
     require(node[3] <= kLongestKey && at + kNodeHeader + node[3] <= page_size_);
+    // A separator lies above every key before it and not above any after it.
+    if (separates) advance({page.data() + at + kNodeHeader, node[3]}, true);
     walk_page(node[0] | std::uint64_t{node[1]} << 16 | std::uint64_t{node[2]} << 32, depth - 1,
               visit);
   }
@@ -152,7 +162,8 @@ class Checker {
     require(node[3] >= 1 && node[3] <= kLongestKey && (node[2] & ~kBigData) == 0);
     const bool big = (node[2] & kBigData) != 0;
     require(data_at + (big ? 8 : size) <= page_size_);
-    const std::span key(page.data() + at + kNodeHeader, node[3]);
+    const std::span<const std::byte> key(page.data() + at + kNodeHeader, node[3]);
+    advance(key, false);
     if (!big) return visit(key, std::span(page.data() + data_at, size));
     const auto first = load<std::uint64_t>(page.data() + data_at);
     mark(first, (kHeader + size + page_size_ - 1) / page_size_);
@@ -160,6 +171,29 @@ class Checker {
     std::vector<std::byte> data(free_list_ ? size : 0);
     if (free_list_) require(file_.read_at(first * page_size_ + kHeader, data));
     visit(key, std::span<const std::byte>(data));
+  }
+
+  /// Keys rise throughout a tree; the first one after a separator may equal it.
+  void advance(std::span<const std::byte> key, bool separator) {
+    require(!free_list_ || key.size() == 8);
+    if (!last_key_.empty()) {
+      const int order = compare(last_key_, key);
+      require(order < 0 || (order == 0 && last_was_separator_ && !separator));
+    }
+    last_key_.assign(key.begin(), key.end());
+    last_was_separator_ = separator;
+  }
+
+  /// The free list has integer keys, the other tree orders bytes and puts a prefix first.
+  int compare(std::span<const std::byte> a, std::span<const std::byte> b) const {
+    if (free_list_) {
+      const auto left = load<std::uint64_t>(a.data());
+      const auto right = load<std::uint64_t>(b.data());
+      return left < right ? -1 : (left > right ? 1 : 0);
+    }
+    const int order = std::memcmp(a.data(), b.data(), std::min(a.size(), b.size()));
+    if (order != 0) return order;
+    return a.size() < b.size() ? -1 : (a.size() > b.size() ? 1 : 0);
   }
 
   void keep_format(std::span<const std::byte> key, std::span<const std::byte> data) {
@@ -180,7 +214,6 @@ class Checker {
       const auto number = load<std::uint64_t>(data.data() + 8 * i);
       require(number >= 2 && number < above);
       above = number;
-      if (number >= used_.size()) continue;
       require(!used_[number]);
       used_[number] = true;
     }
@@ -191,6 +224,8 @@ class Checker {
   std::uint64_t file_pages_;
   std::uint64_t last_page_ = 0;
   bool free_list_ = false;
+  std::vector<std::byte> last_key_;
+  bool last_was_separator_ = false;
   std::vector<bool> used_;
   std::optional<LmdbFormat> format_;
 };

@@ -157,6 +157,10 @@ class OpenFolders {
       throw Error("cannot look at the cache folder", {.file = options.directory});
     const Folder folder{info.st_dev, info.st_ino};
     std::unique_lock lock(mutex_);
+    if (pid_ != ::getpid()) {  // a forked child has none of its parent's open
+      pid_ = ::getpid();
+      open_.clear();
+    }
     while (true) {
       const auto at = open_.find(folder);
       if (at == open_.end()) break;
@@ -179,6 +183,7 @@ class OpenFolders {
   using Folder = std::pair<dev_t, ino_t>;
   std::mutex mutex_;
   std::condition_variable closed_;
+  int pid_ = ::getpid();
   std::map<Folder, std::weak_ptr<Store>> open_;
 };
 

@@ -199,7 +199,8 @@ int LmdbWriter::write_in(MDB_txn* transaction, MDB_dbi database, const Batch& ba
   std::uint64_t total = 0;
   for (const Item& item : batch.items) {
     const LmdbKey name = lmdb_key(item.key);
-    if (get(name.data(), name.size(), value) == 0) continue;
+    const int code = get(name.data(), name.size(), value);
+    if (code == 0 && value.mv_size == sizeof(LmdbRecord)) continue;
     wanted.push_back(&item);
     total += item.length;
   }
@@ -208,14 +209,19 @@ int LmdbWriter::write_in(MDB_txn* transaction, MDB_dbi database, const Batch& ba
   LmdbFormat format{};
   if (int code = get(kFormatKey.data(), kFormatKey.size(), value); code != 0) return code;
   std::memcpy(&format, value.mv_data, std::min(sizeof format, value.mv_size));
-  const std::uint64_t number = format.next_block++;
   const auto put = [&](const void* name, std::size_t size, MDB_val& data, unsigned flags) {
     MDB_val key{size, const_cast<void*>(name)};
     return mdb_put(transaction, database, &key, &data, flags);
   };
-  const LmdbBlockKey block = lmdb_block_key(number);
+  std::uint64_t number = 0;
   MDB_val place{total, nullptr};
-  if (const int code = put(block.data(), block.size(), place, MDB_RESERVE); code != 0) return code;
+  for (int code = MDB_KEYEXIST; code == MDB_KEYEXIST;) {  // a damaged count must cost no block
+    number = format.next_block++;
+    place = {total, nullptr};
+    const LmdbBlockKey block = lmdb_block_key(number);
+    code = put(block.data(), block.size(), place, MDB_RESERVE | MDB_NOOVERWRITE);
+    if (code != 0 && code != MDB_KEYEXIST) return code;
+  }
   std::vector<std::pair<LmdbKey, LmdbRecord>> records;
   std::uint64_t at = 0;
   for (const Item* item : wanted) {
