@@ -11,6 +11,12 @@ constexpr int kStripRows = 16;
 /// Fancy upsampling mixes neighbours at the edges of a cut: decode this much more and drop it.
 constexpr int kMargin = 8;
 
+/// libjpeg-turbo misplaces the cut where chroma is both scaled less than luma and upsampled
+/// sideways (4:1:0 at 1/2 and 1/4): rows are then decoded whole.
+bool cuts_columns_exactly(const jpeg_decompress_struct& cinfo) {
+  return cinfo.scale_denom == 1 || cinfo.max_h_samp_factor <= 2;
+}
+
 /// Four inverted (Adobe) inks to RGB, in place: colour times black, rounded as OpenCV does.
 void cmyk_to_rgb(std::uint8_t* row, int width) {
   std::uint8_t* to = row;
@@ -54,7 +60,7 @@ void JpegDecoder::read_in_place(const UprightWriter& writer) {
 void JpegDecoder::read_strips(const JpegPlan& plan, const UprightWriter& writer) {
   const Rect& crop = plan.crop;
   JDIMENSION left = 0;
-  if (crop.width < static_cast<int>(cinfo_.output_width)) {
+  if (crop.width < static_cast<int>(cinfo_.output_width) && cuts_columns_exactly(cinfo_)) {
     left = static_cast<JDIMENSION>(std::max(0, crop.x - kMargin));
     JDIMENSION width =
         std::min(static_cast<JDIMENSION>(crop.x + crop.width + kMargin), cinfo_.output_width) -

@@ -32,6 +32,10 @@ ByteVector encode_jpeg(const ImageView& pixels, const JpegOptions& options) {
   if (!options.gray) {
     cinfo.comp_info[0].h_samp_factor = options.h_factor;
     cinfo.comp_info[0].v_samp_factor = options.v_factor;
+    cinfo.comp_info[1].h_samp_factor = options.blue_h;
+    cinfo.comp_info[1].v_samp_factor = options.blue_v;
+    cinfo.comp_info[2].h_samp_factor = options.red_h;
+    cinfo.comp_info[2].v_samp_factor = options.red_v;
   }
   if (options.progressive) jpeg_simple_progression(&cinfo);
   cinfo.arith_code = options.arithmetic ? TRUE : FALSE;

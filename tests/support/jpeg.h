@@ -16,6 +16,7 @@ using ByteVector = std::vector<std::byte>;
 struct JpegOptions {
   int quality = 85;
   int h_factor = 2, v_factor = 2;  ///< sampling of luma against chroma: 2x2 is 4:2:0
+  int blue_h = 1, blue_v = 1, red_h = 1, red_v = 1;  ///< sampling of the chroma planes
   bool gray = false;
   bool progressive = false;
   bool arithmetic = false;
