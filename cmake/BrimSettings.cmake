@@ -21,6 +21,9 @@ if(BRIM_SANITIZE)
   add_compile_options(-fsanitize=${BRIM_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${BRIM_SANITIZE})
 endif()
+if(BRIM_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 
 add_library(brim_warnings INTERFACE)
 target_compile_options(brim_warnings INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor

@@ -36,7 +36,7 @@ void check_pixels(std::int64_t width, std::int64_t height, const DecodeLimits& l
 }  // namespace
 
 struct Decoder::Impl {
-  explicit Impl(const DecodeLimits& given) : limits(given), jpeg(given), opencv(given.truncated) {}
+  explicit Impl(const DecodeLimits& given) : limits(given), jpeg(given) {}
 
   DecodedInfo decode_jpeg(Bytes file, const DecodeRequest& request,
                           const std::optional<RegionF>& region, Image& image);
@@ -47,7 +47,7 @@ struct Decoder::Impl {
 
   DecodeLimits limits;
   JpegDecoder jpeg;
-  OpenCvDecoder opencv;
+  OpenCvDecoder opencv{};
   AreaReducer reducer{};
   Image scratch{};
 };

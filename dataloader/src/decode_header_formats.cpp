@@ -213,9 +213,9 @@ HeaderInfo read_jpeg2000_header(Bytes file) {
   // SIZ, the first marker segment of the code stream, lies near the front in every file.
   constexpr std::array<unsigned char, 4> kSize{0xFF, 0x4F, 0xFF, 0x51};
   const auto mark = std::as_bytes(std::span(kSize));
-  const auto found = std::ranges::search(file, mark);
-  if (found.empty()) throw DecodeError("damaged JPEG 2000: no code stream");
-  const auto at = static_cast<std::size_t>(found.begin() - file.begin());
+  const auto found = std::search(file.begin(), file.end(), mark.begin(), mark.end());
+  if (found == file.end()) throw DecodeError("damaged JPEG 2000: no code stream");
+  const auto at = static_cast<std::size_t>(found - file.begin());
   const auto field = [&](std::size_t i) {
     return static_cast<std::int64_t>(big_endian(file, at + 8 + i, 4));
   };

@@ -14,6 +14,8 @@ namespace {
 /// More scans than any encoder writes: a file that has them only wants to take time.
 constexpr int kMostScans = 500;
 
+constexpr int kFailed = 1, kOdd = 2;  // what longjmp brings
+
 JpegDecoder& self(j_common_ptr cinfo) {
   return *static_cast<JpegDecoder*>(cinfo->client_data);
 }
@@ -63,7 +65,7 @@ void JpegDecoder::on_error(j_common_ptr cinfo) {
   char text[JMSG_LENGTH_MAX];
   (*cinfo->err->format_message)(cinfo, text);
   std::snprintf(decoder.message_, sizeof decoder.message_, "damaged JPEG: %s", text);
-  std::longjmp(decoder.jump_, 1);
+  std::longjmp(decoder.jump_, kFailed);
 }
 
 void JpegDecoder::on_message(j_common_ptr cinfo, int level) {
@@ -122,16 +124,25 @@ boolean JpegDecoder::on_exif(j_decompress_ptr cinfo) {
 
 void JpegDecoder::fail(const char* text) {
   std::snprintf(message_, sizeof message_, "%s", text);
-  std::longjmp(jump_, 1);
+  std::longjmp(jump_, kFailed);
+}
+
+boolean JpegDecoder::on_mcu(j_decompress_ptr cinfo, JBLOCKROW* blocks) {
+  JpegDecoder& decoder = self(reinterpret_cast<j_common_ptr>(cinfo));
+  if (!decoder.huffman_.next_mcu(*cinfo, blocks)) std::longjmp(decoder.jump_, kOdd);
+  return TRUE;
 }
 
 template <class Work>
-void JpegDecoder::guarded(Work&& work) {
-  if (setjmp(jump_) != 0) {
-    jpeg_abort_decompress(&cinfo_);
-    throw DecodeError(message_);
+JpegDecoder::Outcome JpegDecoder::guarded(Work&& work) {
+  const int brought = setjmp(jump_);
+  if (brought == 0) {
+    work();
+    return Outcome::Done;
   }
-  work();
+  jpeg_abort_decompress(&cinfo_);
+  if (brought == kFailed) throw DecodeError(message_);
+  return Outcome::TryLibrary;
 }
 
 JpegHeader JpegDecoder::read_header(Bytes file) {
@@ -193,16 +204,25 @@ void JpegDecoder::decode(const JpegPlan& plan, Image& image) {
   const bool transposed = transposes(orientation_);
   image.resize(transposed ? plan.reduced_height : plan.reduced_width,
                transposed ? plan.reduced_width : plan.reduced_height);
-  if (plan.reduced_width != plan.crop.width || plan.reduced_height != plan.crop.height) {
+  const UprightWriter writer(image.mutable_view(), orientation_);
+  if (run(plan, Entropy::Fast, writer) == Outcome::TryLibrary) {
+    read_header(file_);
+    check_memory(plan);
+    run(plan, Entropy::Library, writer);
+  }
+}
+
+JpegDecoder::Outcome JpegDecoder::run(const JpegPlan& plan, Entropy entropy,
+                                      const UprightWriter& writer) {
+  const bool reduced =
+      plan.crop.width != plan.reduced_width || plan.crop.height != plan.reduced_height;
+  if (reduced) {
     reducer_.begin(plan.crop.width, plan.crop.height, plan.reduced_width, plan.reduced_height);
   }
-  const UprightWriter writer(image.mutable_view(), orientation_);
-  guarded([&] {
-    start(plan);
+  return guarded([&] {
+    start(plan, entropy);
     const bool whole = plan.crop.width == static_cast<int>(cinfo_.output_width) &&
                        plan.crop.height == static_cast<int>(cinfo_.output_height);
-    const bool reduced =
-        plan.crop.width != plan.reduced_width || plan.crop.height != plan.reduced_height;
     if (whole && !reduced && cinfo_.out_color_space == JCS_RGB &&
         writer.row_in_place(0) != nullptr) {
       read_in_place(writer);

@@ -9,6 +9,7 @@
 #include "decode_area.h"
 #include "decode_arena.h"
 #include "decode_header.h"
+#include "decode_huffman.h"
 #include "decode_orient.h"
 
 namespace brim::detail {
@@ -48,15 +49,20 @@ class JpegDecoder {
   static boolean on_end_of_data(j_decompress_ptr cinfo);
   static void on_skip(j_decompress_ptr cinfo, long bytes);
   static boolean on_exif(j_decompress_ptr cinfo);
+  static boolean on_mcu(j_decompress_ptr cinfo, JBLOCKROW* blocks);
+
+  enum class Entropy : std::uint8_t { Fast, Library };
+  enum class Outcome : std::uint8_t { Done, TryLibrary };
 
   /// Runs `work` with libjpeg's errors turned into DecodeError. `work` must own nothing that needs
   /// a destructor: errors leave it by longjmp.
   template <class Work>
-  void guarded(Work&& work);
+  Outcome guarded(Work&& work);
   [[noreturn]] void fail(const char* text);
   void check_plausible();
   void check_memory(const JpegPlan& plan);
-  void start(const JpegPlan& plan);
+  Outcome run(const JpegPlan& plan, Entropy entropy, const UprightWriter& writer);
+  void start(const JpegPlan& plan, Entropy entropy);
   void read_in_place(const UprightWriter& writer);
   void read_strips(const JpegPlan& plan, const UprightWriter& writer);
   void store(const JpegPlan& plan, const UprightWriter& writer, int first, int count,
@@ -67,6 +73,7 @@ class JpegDecoder {
   DecodeLimits limits_;
   Arena arena_{};
   AreaReducer reducer_{};
+  HuffmanReader huffman_{};
   jpeg_error_mgr errors_{};
   jpeg_source_mgr source_{};
   jpeg_progress_mgr progress_{};

@@ -33,12 +33,15 @@ void cmyk_to_rgb(std::uint8_t* row, int width) {
 
 }  // namespace
 
-void JpegDecoder::start(const JpegPlan& plan) {
+void JpegDecoder::start(const JpegPlan& plan, Entropy entropy) {
   cinfo_.scale_num = 1;
   cinfo_.scale_denom = static_cast<unsigned>(plan.denominator);
   const bool inks = cinfo_.jpeg_color_space == JCS_CMYK || cinfo_.jpeg_color_space == JCS_YCCK;
   cinfo_.out_color_space = inks ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&cinfo_);
+  if (entropy == Entropy::Fast && huffman_.begin(cinfo_, arena_)) {
+    replace_entropy_decoder(cinfo_, on_mcu);
+  }
 }
 
 std::uint8_t* JpegDecoder::take_rows(int rows, std::size_t stride) {

@@ -10,13 +10,11 @@ namespace brim::detail {
 /// Decodes what is no JPEG through OpenCV. One per thread.
 class OpenCvDecoder {
  public:
-  explicit OpenCvDecoder(Truncated truncated) : truncated_(truncated) {}
   /// Pixels as stored (RGB, orientation not applied unless header.decoder_orients) into `image`.
   /// Throws DecodeError.
   void decode(Bytes file, const HeaderInfo& header, Image& image);
 
  private:
-  Truncated truncated_;
   std::vector<std::byte> clean_{};  ///< a PNG without what pixels do not need
 };
 

@@ -38,6 +38,7 @@ ByteVector encode_jpeg(const ImageView& pixels, const JpegOptions& options) {
     cinfo.comp_info[2].v_samp_factor = options.red_v;
   }
   if (options.progressive) jpeg_simple_progression(&cinfo);
+  cinfo.optimize_coding = options.optimize ? TRUE : FALSE;
   cinfo.arith_code = options.arithmetic ? TRUE : FALSE;
   cinfo.restart_interval = static_cast<unsigned>(options.restart_interval);
   jpeg_start_compress(&cinfo, TRUE);

@@ -1,0 +1,285 @@
+#include "decode_huffman.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+// ITU-T T.81, F.2.2: DC differences and AC run/size pairs. A look-up entry describes the symbol
+// that the next kLookBits bits begin with:
+//   bits  0..4   bits of code and value together
+//   bits  8..14  for AC: run + 1, kEnd for end of block; for DC: 1
+//   bits 16..19  size of the value behind the code
+// 0 stands for a code longer than the look-up. The next look-up waits for the first field alone;
+// the value is computed beside it, without a branch.
+namespace brim::detail {
+namespace {
+
+constexpr std::size_t kPadding = 64;
+constexpr std::size_t kWindow = std::size_t{16} << 10;
+/// Most bytes of one MCU: 10 blocks of 64 codes and values of 31 bits, and what is read ahead.
+constexpr std::ptrdiff_t kMostOfMcu = D_MAX_BLOCKS_IN_MCU * DCTSIZE2 * 4 + 16;
+constexpr std::uint32_t kEnd = 64;
+
+constexpr std::array<std::uint8_t, 64> kNaturalOrder{
+    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
+    41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
+    30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+
+inline std::uint64_t load_big_endian(const std::uint8_t* from) {
+  std::uint64_t word;
+  std::memcpy(&word, from, sizeof word);
+  if constexpr (std::endian::native == std::endian::little) word = __builtin_bswap64(word);
+  return word;
+}
+
+std::uint32_t entry(int code_length, int symbol, bool is_dc) {
+  const int size = symbol & 15;
+  const int run = is_dc ? 0 : symbol >> 4;
+  std::uint32_t advance = static_cast<std::uint32_t>(run) + 1;
+  if (!is_dc && size == 0 && run != 15) advance = kEnd;
+  return static_cast<std::uint32_t>(code_length + size) | advance << 8 |
+         static_cast<std::uint32_t>(size) << 16;
+}
+
+/// Value of `size` (0..15) bits that lie behind the code of a symbol of `length` bits in all;
+/// T.81, F.2.2.1, EXTEND.
+inline int value_of(std::uint64_t buffer, std::uint32_t length, std::uint32_t size) {
+  const std::uint64_t behind = buffer << (length - size);
+  const auto bits = static_cast<std::int32_t>((behind >> 1) >> (63 - size));
+  const auto positive = static_cast<std::int32_t>(behind >> 63);
+  return bits + ((positive - 1) & (1 - (1 << size)));
+}
+
+}  // namespace
+
+/// Bit position. Kept in registers while a block is decoded: never passed by reference to what
+/// is not inlined.
+struct HuffmanReader::Bits {
+  const std::uint8_t* next;
+  const std::uint8_t* limit;  ///< last place to load from
+  std::uint64_t buffer;
+  int count;
+
+  /// Room for one symbol: afterwards at least 56 bits are there.
+  void fill() {
+    if (count >= 32) return;
+    buffer |= load_big_endian(next) >> count;
+    next += (63 - count) >> 3;
+    count |= 56;
+    if (next > limit) [[unlikely]]
+      next = limit;  // zeros, noticed after the MCU
+  }
+  void skip(std::uint32_t bits) {
+    buffer <<= bits;
+    count -= static_cast<int>(bits);
+  }
+};
+
+bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
+  if (source == nullptr) return false;
+  if (table.valid && table.is_dc == is_dc &&
+      std::memcmp(table.counts, source->bits, sizeof table.counts) == 0 &&
+      std::memcmp(table.symbols, source->huffval, sizeof table.symbols) == 0) {
+    return true;  // cameras and libraries use the same tables over and over
+  }
+  table.valid = false;
+  std::memcpy(table.counts, source->bits, sizeof table.counts);
+  std::memcpy(table.symbols, source->huffval, sizeof table.symbols);
+  table.counts[0] = 0;
+  table.is_dc = is_dc;
+  table.look.fill(0);
+  int code = 0, index = 0;
+  for (int length = 1; length <= 16; ++length, code <<= 1) {
+    const int count = table.counts[length];
+    if (index + count > 256 || code + count > (1 << length)) return false;
+    table.symbol_offset[static_cast<std::size_t>(length)] = index - code;
+    table.max_code[static_cast<std::size_t>(length)] = count == 0 ? -1 : code + count - 1;
+    for (int i = 0; i < count; ++i, ++code, ++index) {
+      const int symbol = table.symbols[index];
+      if (is_dc && symbol > 15) return false;
+      if (length > kLookBits) continue;
+      const int spare = kLookBits - length;
+      for (int j = 0; j < 1 << spare; ++j) {
+        const auto look = static_cast<std::uint32_t>(code << spare | j);
+        table.look[look] = entry(length, symbol, is_dc);
+      }
+    }
+  }
+  std::memcpy(table.counts, source->bits, sizeof table.counts);
+  table.valid = true;
+  return true;
+}
+
+bool HuffmanReader::begin(jpeg_decompress_struct& cinfo, Arena& arena) {
+  if (cinfo.progressive_mode || cinfo.arith_code || cinfo.data_precision != 8) return false;
+  if (jpeg_has_multiple_scans(&cinfo)) return false;
+  if (cinfo.Ss != 0 || cinfo.Se != DCTSIZE2 - 1 || cinfo.Ah != 0 || cinfo.Al != 0) return false;
+  block_count_ = cinfo.blocks_in_MCU;
+  for (int i = 0; i < block_count_; ++i) {
+    const int in_scan = cinfo.MCU_membership[i];
+    const jpeg_component_info& component = *cinfo.cur_comp_info[in_scan];
+    const auto dc = static_cast<std::size_t>(component.dc_tbl_no);
+    const auto ac = static_cast<std::size_t>(component.ac_tbl_no);
+    if (dc >= dc_.size() || ac >= ac_.size()) return false;
+    if (!build(dc_[dc], cinfo.dc_huff_tbl_ptrs[dc], true)) return false;
+    if (!build(ac_[ac], cinfo.ac_huff_tbl_ptrs[ac], false)) return false;
+    // At 1/8 a block is its mean: nothing but DC matters.
+    const bool keep_ac = component.DCT_scaled_size > 1;
+    blocks_[static_cast<std::size_t>(i)] = {&dc_[dc], &ac_[ac], in_scan, keep_ac};
+  }
+  file_ = cinfo.src->next_input_byte;
+  file_end_ = file_ + cinfo.src->bytes_in_buffer;
+  window_ = static_cast<std::uint8_t*>(arena.take(kWindow + kPadding));
+  if (window_ == nullptr) return false;
+  mcus_left_ = std::int64_t{cinfo.MCUs_per_row} * cinfo.MCU_rows_in_scan;
+  restart_interval_ = mcus_to_restart_ = cinfo.restart_interval;
+  next_restart_ = 0;
+  next_segment();
+  return true;
+}
+
+void HuffmanReader::next_segment() {
+  at_marker_ = false;
+  next_ = window_end_ = window_;
+  buffer_ = 0;
+  buffered_ = 0;
+  last_dc_.fill(0);
+  fill_window();
+}
+
+/// Removes the stuffing of as much as fits, at most up to the next marker, where `file_` stops.
+void HuffmanReader::fill_window() {
+  const auto kept = static_cast<std::size_t>(window_end_ - next_);
+  std::memmove(window_, next_, kept);
+  next_ = window_;
+  std::uint8_t* to = window_ + kept;
+  std::uint8_t* const full = window_ + kWindow;
+  while (to < full && !at_marker_) {
+    const auto room = static_cast<std::size_t>(std::min(file_end_ - file_, full - to));
+    const void* const found = room == 0 ? nullptr : std::memchr(file_, 0xFF, room);
+    const auto* const mark = static_cast<const std::uint8_t*>(found);
+    const std::size_t run = mark == nullptr ? room : static_cast<std::size_t>(mark - file_);
+    std::memcpy(to, file_, run);
+    to += run;
+    file_ += run;
+    if (mark == nullptr) {
+      at_marker_ = file_ == file_end_;
+    } else if (mark + 1 < file_end_ && mark[1] == 0) {
+      *to++ = 0xFF;
+      file_ += 2;
+    } else {
+      at_marker_ = true;
+    }
+  }
+  std::memset(to, 0, kPadding);
+  window_end_ = to;
+}
+
+bool HuffmanReader::restart() {
+  if (!at_marker_) fill_window();
+  if (!at_marker_) return false;  // data is left over
+  if (file_end_ - file_ < 2 || file_[0] != 0xFF || file_[1] != JPEG_RST0 + next_restart_) {
+    return false;
+  }
+  file_ += 2;
+  next_restart_ = (next_restart_ + 1) & 7;
+  mcus_to_restart_ = restart_interval_;
+  next_segment();
+  return true;
+}
+
+/// Entry of a code that is longer than the look-up; 0: no such code.
+std::uint32_t HuffmanReader::find_long(std::uint64_t buffer, const Table& table) {
+  for (int length = kLookBits + 1; length <= 16; ++length) {
+    const auto code = static_cast<std::int32_t>(buffer >> (64 - length));
+    if (code > table.max_code[static_cast<std::size_t>(length)]) continue;
+    const int index = code + table.symbol_offset[static_cast<std::size_t>(length)];
+    return entry(length, table.symbols[index & 255], table.is_dc);
+  }
+  return 0;
+}
+
+/// One block; false: an oddity.
+template <bool kKeepAc>
+inline bool HuffmanReader::read_block(Bits& position, const Block& source, std::uint32_t& dc,
+                                      JCOEF* block) {
+  Bits bits = position;
+  const Table& dc_table = *source.dc;
+  bits.fill();
+  std::uint32_t found = dc_table.look[bits.buffer >> (64 - kLookBits)];
+  if (found == 0) [[unlikely]]
+    found = find_long(bits.buffer, dc_table);
+  if (found == 0) [[unlikely]]
+    return false;
+  dc += static_cast<std::uint32_t>(value_of(bits.buffer, found & 31, found >> 16));
+  bits.skip(found & 31);
+  if (block != nullptr) block[0] = static_cast<JCOEF>(dc);
+
+  const Table& ac_table = *source.ac;
+  for (std::uint32_t k = 0; k < DCTSIZE2 - 1;) {
+    bits.fill();
+    found = ac_table.look[bits.buffer >> (64 - kLookBits)];
+    if (found == 0) [[unlikely]] {
+      found = find_long(bits.buffer, ac_table);
+      if (found == 0) return false;
+    }
+    const std::uint32_t advance = found >> 8 & 127;
+    k += advance;
+    if (k >= kEnd) {
+      bits.skip(found & 31);
+      if (advance != kEnd) return false;  // a run beyond the block
+      break;
+    }
+    if constexpr (kKeepAc) {
+      block[kNaturalOrder[k]] = static_cast<JCOEF>(value_of(bits.buffer, found & 31, found >> 16));
+    }
+    bits.skip(found & 31);
+  }
+  position = bits;
+  return true;
+}
+
+bool HuffmanReader::next_mcu(jpeg_decompress_struct& cinfo, JBLOCKROW* blocks) {
+  if (restart_interval_ != 0) {
+    if (mcus_to_restart_ == 0 && !restart()) return false;
+    --mcus_to_restart_;
+  }
+  if (!at_marker_ && window_end_ - next_ < kMostOfMcu) fill_window();
+  Bits bits{next_, window_end_ + kPadding - 8, buffer_, buffered_};
+  for (int i = 0; i < block_count_; ++i) {
+    const Block& block = blocks_[static_cast<std::size_t>(i)];
+    std::uint32_t& dc = last_dc_[static_cast<std::size_t>(block.component)];
+    JCOEF* const to = blocks == nullptr ? nullptr : *blocks[i];
+    const bool good = to != nullptr && block.keep_ac ? read_block<true>(bits, block, dc, to)
+                                                     : read_block<false>(bits, block, dc, to);
+    if (!good) return false;
+  }
+  next_ = bits.next;
+  buffer_ = bits.buffer;
+  buffered_ = bits.count;
+  if ((next_ - window_end_) * 8 > buffered_) return false;  // more than there is
+  if (--mcus_left_ == 0) {                                  // what follows is libjpeg's to read
+    cinfo.src->next_input_byte = file_;
+    cinfo.src->bytes_in_buffer = static_cast<std::size_t>(file_end_ - file_);
+  }
+  return true;
+}
+
+bool replace_entropy_decoder(jpeg_decompress_struct& cinfo,
+                             boolean (*decode_mcu)(j_decompress_ptr, JBLOCKROW*)) {
+#if LIBJPEG_TURBO_VERSION_NUMBER >= 2000000 && LIBJPEG_TURBO_VERSION_NUMBER < 4000000
+  // Head of libjpeg's jpeg_entropy_decoder (jpegint.h), the same in all of these versions.
+  struct EntropyDecoder {
+    void (*start_pass)(j_decompress_ptr);
+    boolean (*decode_mcu)(j_decompress_ptr, JBLOCKROW*);
+  };
+  reinterpret_cast<EntropyDecoder*>(cinfo.entropy)->decode_mcu = decode_mcu;
+  return true;
+#else
+  static_cast<void>(cinfo);
+  static_cast<void>(decode_mcu);
+  return false;
+#endif
+}
+
+}  // namespace brim::detail
