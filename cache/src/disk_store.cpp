@@ -7,6 +7,7 @@
 #include <set>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "brim/cache/stores.h"
 #include "counters.h"
@@ -77,6 +78,17 @@ class DiskStore final : public Store {
     } catch (const std::system_error& error) {
       counters_.failed(error.what());
     }
+  }
+
+  std::vector<CacheKey> keys() const override {
+    std::vector<CacheKey> all;
+    for (const Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      shard.map.for_each([&](const CacheKey& key, const Entry& entry) {
+        if (entry.segment != nullptr) all.push_back(key);
+      });
+    }
+    return all;
   }
 
   StoreStats stats() const override {

@@ -312,6 +312,27 @@ std::int64_t LmdbEnvironment::Reader::entries() {
          static_cast<std::int64_t>(format.next_block);
 }
 
+std::vector<CacheKey> LmdbEnvironment::Reader::keys() {
+  std::vector<CacheKey> all;
+  MDB_cursor* cursor = nullptr;
+  if (!active_ || mdb_cursor_open(slot_->transaction, environment_.database_, &cursor) != 0)
+    return all;
+  MDB_val key{};
+  MDB_val value{};
+  while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+    if (key.mv_size != sizeof(LmdbKey)) continue;
+    std::uint64_t words[2];
+    std::memcpy(words, key.mv_data, sizeof words);
+    all.push_back({.high = big_endian(words[0]), .low = big_endian(words[1])});
+  }
+  mdb_cursor_close(cursor);
+  return all;
+}
+
+std::vector<CacheKey> LmdbEnvironment::keys() {
+  return Reader(*this).keys();
+}
+
 std::int64_t LmdbEnvironment::entries() {
   return Reader(*this).entries();
 }

@@ -11,6 +11,7 @@
 #include <shared_mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "lmdb_format.h"
 #include "posix_file.h"
@@ -57,6 +58,7 @@ class LmdbEnvironment {
   int sync() { return mdb_env_sync(env_, 1); }
   std::int64_t used_bytes();
   std::int64_t entries();
+  std::vector<CacheKey> keys();
   bool writable() const { return writable_; }
   bool rebuilt() const { return rebuilt_; }
 
@@ -74,6 +76,7 @@ class LmdbEnvironment {
     Reader& operator=(const Reader&) = delete;
     std::optional<LmdbPlace> find(const CacheKey& key);
     std::int64_t entries();
+    std::vector<CacheKey> keys();
 
    private:
     LmdbEnvironment& environment_;

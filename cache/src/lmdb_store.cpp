@@ -87,6 +87,12 @@ class LmdbStore final : public Store {
       counters_.failed("cannot sync the LMDB cache: " + detail::lmdb_message(code));
   }
 
+  std::vector<CacheKey> keys() const override {
+    if (foreign()) return {};
+    if (writer_ != nullptr) writer_->flush();
+    return environment_.keys();
+  }
+
   StoreStats stats() const override {
     StoreStats stats;
     counters_.fill(stats);

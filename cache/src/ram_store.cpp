@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "brim/cache/stores.h"
 #include "counters.h"
@@ -67,6 +68,17 @@ class RamStore final : public Store {
       if (watch.expired()) freed += size;  // else it ends with the last view of it
     }
     return freed;
+  }
+
+  std::vector<CacheKey> keys() const override {
+    std::vector<CacheKey> all;
+    for (const Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      shard.map.for_each([&](const CacheKey& key, const Entry& entry) {
+        if (entry.chunk != nullptr) all.push_back(key);
+      });
+    }
+    return all;
   }
 
   StoreStats stats() const override {

@@ -10,4 +10,8 @@ std::int64_t Store::release(std::int64_t) {
   return 0;
 }
 
+std::vector<CacheKey> Store::keys() const {
+  return {};
+}
+
 }  // namespace brim

@@ -58,6 +58,13 @@ class TieredStore final : public Store {
     return freed >= bytes ? freed : freed + slow_->release(bytes - freed);
   }
 
+  std::vector<CacheKey> keys() const override {
+    std::vector<CacheKey> all = slow_->keys();
+    for (const CacheKey& key : fast_->keys())
+      if (!slow_->contains(key)) all.push_back(key);
+    return all;
+  }
+
   StoreStats stats() const override {
     const StoreStats fast = fast_->stats();
     const StoreStats slow = slow_->stats();

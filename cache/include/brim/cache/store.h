@@ -61,6 +61,8 @@ class Store {
   virtual void flush();
   /// Gives back up to `bytes` of host memory (RAM tiers); returns what was given.
   virtual std::int64_t release(std::int64_t bytes);
+  /// Keys held now, in no order; for verification and maintenance, not for training.
+  virtual std::vector<CacheKey> keys() const;
   virtual StoreStats stats() const = 0;
   virtual std::string describe() const = 0;  ///< e.g. "ram 1.2 GiB of 2.0 GiB"
 };

@@ -34,9 +34,9 @@ enum class WhenBusy {
 };
 
 struct LmdbStoreOptions {
-  std::string directory{};      ///< created when absent
-  std::int64_t byte_limit = 0;  ///< 0: 90% of the free space of the file system
-  std::shared_ptr<MemoryBudget> budget{};           ///< pays for the batch buffers where given
+  std::string directory{};                 ///< created when absent
+  std::int64_t byte_limit = 0;             ///< 0: 90% of the free space of the file system
+  std::shared_ptr<MemoryBudget> budget{};  ///< pays for the batch buffers where given
   std::int64_t batch_bytes = std::int64_t{8} << 20;  ///< of one transaction
   int batch_delay_ms = 200;                          ///< longest a value waits for its transaction
   std::int64_t map_bytes = std::int64_t{1} << 30;    ///< at start; grows by doubling

@@ -1,0 +1,80 @@
+#include "brim/cache/maintenance.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "brim/cache/error.h"
+#include "support/cache_values.h"
+#include "support/test_data.h"
+
+namespace brim::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+void fill(Store& store) {
+  for (std::uint64_t i = 0; i < 30; ++i) store.put(key_of(i), value_of(i, 3000), 1);
+  store.flush();
+}
+
+TEST(VerifyStore, FindsEveryEntryIntactInEveryKind) {
+  for (const StoreKind& kind : store_kinds()) {
+    SCOPED_TRACE(kind.name);
+    const TempDir folder;
+    const auto store = kind.open(folder.path().string(), 16 << 20);
+    fill(*store);
+    std::int64_t last = 0;
+    const VerifyResult result = verify_store(*store, [&](std::int64_t done, std::int64_t total) {
+      EXPECT_EQ(total, 30);
+      last = done;
+    });
+    EXPECT_EQ(result.entries, 30);
+    EXPECT_EQ(result.intact, 30);
+    EXPECT_EQ(result.value_bytes, 30 * 3000);
+    EXPECT_EQ(last, 30);
+  }
+}
+
+TEST(VerifyStore, DropsWhatIsDamaged) {
+  const TempDir folder;
+  {
+    const auto store = make_store(
+        {.mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 1 << 20});
+    fill(*store);
+  }
+  for (const auto& entry : fs::directory_iterator(folder.path() / "disk")) {
+    if (!entry.path().filename().string().starts_with("segment-")) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(64 + 3000 * 4 + 100);  // somewhere in the fifth value
+    file.put('\x55').put('\x55').put('\x55');
+  }
+  const auto store = make_store(
+      {.mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 1 << 20});
+  EXPECT_EQ(verify_store(*store).damaged, 1);
+  EXPECT_EQ(verify_store(*store).entries, 29) << "the damaged one is gone";
+}
+
+TEST(RemoveCaches, TakesOwnFilesOnlyAndNotWhileTheyAreUsed) {
+  const TempDir folder;
+  const std::string path = folder.path().string();
+  EXPECT_TRUE(find_cache_folders(path).empty());
+  for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
+    const auto store = make_store({.mode = mode, .directory = path, .byte_limit = 8 << 20});
+    fill(*store);
+    EXPECT_THROW(remove_caches(path), Error) << to_string(mode);
+    EXPECT_EQ(verify_store(*store).intact, 30) << "nothing was removed under a user";
+  }
+  write_file(folder.file("lmdb/mine.txt"), "keep");
+  const std::vector<CacheFolder> folders = find_cache_folders(path);
+  ASSERT_EQ(folders.size(), 2U);
+  EXPECT_GT(folders[0].disk_bytes, 30 * 3000);
+  EXPECT_EQ(folders[1].mode, CacheMode::Lmdb);
+  EXPECT_GT(remove_caches(path), 2 * 30 * 3000);
+  EXPECT_FALSE(fs::exists(path + "/disk"));
+  EXPECT_EQ(read_file(folder.file("lmdb/mine.txt")), "keep");
+  EXPECT_TRUE(find_cache_folders(path).empty());
+}
+
+}  // namespace
+}  // namespace brim::test
