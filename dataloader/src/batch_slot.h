@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,7 +36,7 @@ struct Slot {
   std::int64_t size = 0;
   int width = 0, height = 0;
   bool complete = false;
-  std::atomic<std::int64_t> unfinished{0};  ///< samples still being made
+  std::int64_t unfinished = 0;  ///< samples still being made
   PageBuffer pixels;
   std::vector<TargetRow> targets;
   std::vector<std::int64_t> class_ids;

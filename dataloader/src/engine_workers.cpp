@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <mutex>
 
 namespace brim::detail {
@@ -38,15 +40,16 @@ class Priority final : public tbb::task_scheduler_observer {
       : tbb::task_scheduler_observer(arena),
         normal_(::getpriority(PRIO_PROCESS, 0)),
         lowered_(std::min(normal_ + niceness, 19)) {
+    ready_.store(true, std::memory_order_release);
     if (niceness > 0) observe(true);
   }
   ~Priority() override { observe(false); }
 
   void on_scheduler_entry(bool is_worker) override {
-    if (is_worker) set(lowered_);
+    if (is_worker && ready_.load(std::memory_order_acquire)) set(lowered_);
   }
   void on_scheduler_exit(bool is_worker) override {
-    if (is_worker) set(normal_);
+    if (is_worker && ready_.load(std::memory_order_acquire)) set(normal_);
   }
 
  private:
@@ -56,6 +59,7 @@ class Priority final : public tbb::task_scheduler_observer {
   }
   int normal_;
   int lowered_;
+  std::atomic<bool> ready_{false};
 };
 
 }  // namespace
@@ -66,13 +70,18 @@ struct Workers::Impl {
   std::shared_ptr<tbb::global_control> ceiling;
   tbb::task_arena arena;
   Priority priority;
+  std::atomic<std::uint64_t> calls{0};  ///< orders what the caller did before what the worker does
 };
 
 Workers::Workers(int count, int niceness) : impl_(std::make_unique<Impl>(count, niceness)) {}
 Workers::~Workers() = default;
 
 void Workers::enqueue(Function function, void* argument) {
-  impl_->arena.enqueue([function, argument] { function(argument); });
+  impl_->calls.fetch_add(1, std::memory_order_release);
+  impl_->arena.enqueue([impl = impl_.get(), function, argument] {
+    impl->calls.load(std::memory_order_acquire);
+    function(argument);
+  });
 }
 
 }  // namespace brim::detail

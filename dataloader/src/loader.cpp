@@ -72,6 +72,10 @@ std::optional<Batch> Loader::next() {
   return Batch(std::move(slot));
 }
 
+bool Loader::ready() const {
+  return impl_->engine.ready();
+}
+
 void Loader::stop() {
   impl_->engine.stop();
 }

@@ -118,6 +118,12 @@ std::shared_ptr<Slot> Engine::next() {
   return slot;
 }
 
+bool Engine::ready() const {
+  const Lock lock(home_->mutex);
+  if (!running_ || stopping_ || deliver_.batch == order_.batches()) return true;
+  return !in_flight_.empty() && in_flight_.front()->complete;
+}
+
 std::shared_ptr<Slot> Engine::wait_for_front(Lock& lock) {
   const std::uint64_t run = run_;
   while (running_ && !stopping_ && run_ == run) {
@@ -167,7 +173,7 @@ void Engine::run_inline(Lock& lock) {
   lock.unlock();
   const std::exception_ptr error = perform(job, scratch);
   lock.lock();
-  finish(job, error);
+  finish(job, error, lock);
   if (--active_ == 0) idle_.notify_all();
 }
 

@@ -31,7 +31,6 @@ struct Job {
   Kind kind = Kind::None;
   Unit* unit = nullptr;
   WindowEntry* entry = nullptr;
-  bool completes = false;  ///< its sample was the last of the batch
 };
 
 /// Working memory of one worker.
@@ -71,6 +70,7 @@ class Engine final : public SlotObserver {
 
   void start(std::int64_t epoch, std::int64_t first_batch);
   std::shared_ptr<Slot> next();
+  bool ready() const;
   void stop();
   const EpochOrder& order() const { return order_; }
   LoaderStatistics statistics() const;
@@ -95,7 +95,9 @@ class Engine final : public SlotObserver {
 
   // loader_schedule.cpp: what is done next
   Job take();
-  void finish(const Job& job, const std::exception_ptr& error);
+  void finish(const Job& job, const std::exception_ptr& error, Lock& lock);
+  void finish_load(WindowEntry& entry, bool good);
+  void finish_unit(Unit& unit, Lock& lock);
   bool has_work() const;
   bool can_issue() const;
   bool open_slot();
@@ -112,7 +114,7 @@ class Engine final : public SlotObserver {
   // loader_work.cpp: how it is done
   static void work_entry(void* engine);
   void work();
-  std::exception_ptr perform(Job& job, WorkerScratch& scratch);
+  std::exception_ptr perform(const Job& job, WorkerScratch& scratch);
   void compose(Unit& unit, WorkerScratch& scratch);
   void make_whole(Unit& unit, WorkerScratch& scratch);
   void apply(Unit& unit, WorkerScratch& scratch);

@@ -43,7 +43,7 @@ bool Engine::open_slot() {
   open_->number = issue_.batch;
   open_->size = order_.batch_samples(issue_.batch);
   open_->complete = false;
-  open_->unfinished.store(open_->size, std::memory_order_relaxed);
+  open_->unfinished = open_->size;
   open_next_ = 0;
   in_flight_.push(open_);
   return true;
@@ -125,28 +125,36 @@ WindowEntry* Engine::entry_for(const Place& place, std::int64_t sequence, std::i
   return entry;
 }
 
-void Engine::finish(const Job& job, const std::exception_ptr& error) {
+void Engine::finish(const Job& job, const std::exception_ptr& error, Lock& lock) {
   if (error && !error_) error_ = error;
   if (job.kind == Job::Kind::Hint) hinting_ = false;
-  if (job.kind == Job::Kind::Load) {
-    if (!error) {
-      job.entry->state = WindowEntry::State::Ready;
-      for (Unit* unit : job.entry->waiting) {
-        if (--unit->pending == 0) ready_.push(unit);
-      }
-      job.entry->waiting.clear();
+  if (job.kind == Job::Kind::Load) finish_load(*job.entry, !error);
+  if (job.unit != nullptr && !error) finish_unit(*job.unit, lock);
+}
+
+void Engine::finish_load(WindowEntry& entry, bool good) {
+  if (good) {
+    entry.state = WindowEntry::State::Ready;
+    for (Unit* unit : entry.waiting) {
+      if (--unit->pending == 0) ready_.push(unit);
     }
-    window_.release(job.entry);
+    entry.waiting.clear();
   }
-  if (job.unit == nullptr || error) return;
-  for (int i = 0; i < job.unit->recipe.source_count; ++i) {
-    WindowEntry*& entry = job.unit->sources[static_cast<std::size_t>(i)];
+  window_.release(&entry);
+}
+
+void Engine::finish_unit(Unit& unit, Lock& lock) {
+  for (int i = 0; i < unit.recipe.source_count; ++i) {
+    WindowEntry*& entry = unit.sources[static_cast<std::size_t>(i)];
     if (entry != nullptr) window_.release(std::exchange(entry, nullptr));
   }
-  if (job.completes) {
-    job.unit->slot->complete = true;
-    if (job.unit->slot == in_flight_.front()) changed_.notify_all();
-  }
+  Slot* slot = unit.slot;
+  if (--slot->unfinished > 0) return;
+  lock.unlock();  // all its samples are done, nobody else touches it
+  slot->pack(dataset_->task());
+  lock.lock();
+  slot->complete = true;
+  if (slot == in_flight_.front()) changed_.notify_all();
 }
 
 bool Engine::hint_due() const {

@@ -15,14 +15,14 @@ void Engine::work() {
     try {
       job = take();
     } catch (...) {
-      finish({}, std::current_exception());
+      finish({}, std::current_exception(), lock);
     }
     if (job.kind == Job::Kind::None) break;
     wake();
     lock.unlock();
     const std::exception_ptr error = perform(job, *scratch);
     lock.lock();
-    finish(job, error);
+    finish(job, error, lock);
   }
   free_scratches_.push_back(scratch);
   note_time();
@@ -30,7 +30,7 @@ void Engine::work() {
   if (error_) changed_.notify_all();
 }
 
-std::exception_ptr Engine::perform(Job& job, WorkerScratch& scratch) {
+std::exception_ptr Engine::perform(const Job& job, WorkerScratch& scratch) {
   try {
     switch (job.kind) {
       case Job::Kind::None:
@@ -47,11 +47,6 @@ std::exception_ptr Engine::perform(Job& job, WorkerScratch& scratch) {
       case Job::Kind::Whole:
         make_whole(*job.unit, scratch);
         break;
-    }
-    if (job.unit != nullptr) {
-      Slot& slot = *job.unit->slot;
-      job.completes = slot.unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1;
-      if (job.completes) slot.pack(dataset_->task());
     }
   } catch (...) {
     return std::current_exception();

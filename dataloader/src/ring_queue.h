@@ -12,7 +12,7 @@ class RingQueue {
  public:
   bool empty() const { return count_ == 0; }
   std::size_t size() const { return count_; }
-  T& front() { return items_[first_]; }
+  const T& front() const { return items_[first_]; }
   const T& operator[](std::size_t i) const { return items_[(first_ + i) % items_.size()]; }
 
   void push(T item) {

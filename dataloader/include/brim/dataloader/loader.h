@@ -48,6 +48,8 @@ class Loader {
   /// The next batch; empty at the epoch's end or after stop(). Throws what a worker threw, and
   /// Error when more than max_bad_fraction of the samples are bad.
   std::optional<Batch> next();
+  /// Whether next() would return at once.
+  bool ready() const;
   void stop();
 
   const LoaderPlan& plan() const;

@@ -10,8 +10,8 @@
 
 namespace brim {
 
-/// A batch as tensors. On the CPU `images` and `targets` look at the loader's slot without a copy
-/// and keep it alive.
+/// A batch as tensors. On the CPU `images`, `targets` and `class_ids` look at the loader's slot
+/// without a copy and keep it alive.
 struct TensorBatch {
   torch::Tensor images;     ///< uint8 [N, 3, H, W], channels-last strides
   torch::Tensor targets;    ///< float32 [M, 6]: image, class, cx, cy, w, h (fractions)
@@ -24,11 +24,17 @@ struct TensorBatch {
 /// Tensors around `batch`, no copy.
 TensorBatch wrap(Batch batch);
 
-/// uint8 [N,3,H,W] to `dtype` on its device, divided by 255, channels-last. Reads each byte once.
+/// uint8 [N,3,H,W] to `dtype` (floating) on its device, divided by 255, channels-last. Reads each
+/// byte once, with all of LibTorch's intra-op threads.
 torch::Tensor normalize_images(const torch::Tensor& images,
                                torch::ScalarType dtype = torch::kFloat);
 
-/// Moves batches to a device one ahead of the consumer.
+/// Gives batches on a device. For another device than the CPU the next batch is copied while the
+/// consumer works on this one, whenever the loader has it ready; nothing waits for it.
+///
+///   DeviceLoader batches(loader, torch::kCUDA);
+///   batches.start(epoch);
+///   while (std::optional<TensorBatch> batch = batches.next()) step(*batch);
 class DeviceLoader {
  public:
   DeviceLoader(Loader& loader, torch::Device device);
