@@ -70,6 +70,19 @@ std::string full_path(const std::string& path) {
   return text;
 }
 
+std::string path_of_split(const std::string& path, Split split) {
+  if (split == Split::Train) return path;
+  const std::string name(split_name(split));
+  const std::size_t at = path.rfind("train");
+  const std::size_t slash = path.rfind('/');
+  if (at != std::string::npos && (slash == std::string::npos || at > slash)) {
+    return path.substr(0, at) + name + path.substr(at + 5);
+  }
+  if (path.find(name, slash == std::string::npos ? 0 : slash) != std::string::npos) return path;
+  throw Error("its name does not say where the split '" + name + "' is", {.file = path},
+              "a file name with 'train' in it has a sibling with '" + name + "' instead");
+}
+
 void check_bad_fraction(std::int64_t bad, std::int64_t all, const std::string& things,
                         const DatasetWarning& first, const DatasetOptions& options) {
   if (bad == 0 || static_cast<double>(bad) <= options.max_bad_fraction * static_cast<double>(all)) {

@@ -29,6 +29,10 @@ std::shared_ptr<const Dataset> open_indexed(const IndexBuild& build, const Datas
 /// `path` made absolute, without dots.
 std::string full_path(const std::string& path);
 
+/// `path` with the last "train" of its file name replaced by the name of another split. Throws
+/// Error where there is none to replace.
+std::string path_of_split(const std::string& path, Split split);
+
 /// Throws Error if more of the rows (or listed files) are bad than `options` allow; the message is
 /// that of the first.
 void check_bad_fraction(std::int64_t bad, std::int64_t all, const std::string& things,
