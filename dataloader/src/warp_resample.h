@@ -8,6 +8,12 @@
 
 namespace brim::detail {
 
+/// Taps of one output position: `count` (even; the last may weigh nothing) weights of 1/65536.
+struct ResampleTaps {
+  int first = 0, count = 0;
+  std::size_t weights = 0;  ///< index of the first
+};
+
 /// Resizes a rectangle of an image with a triangle filter that widens when reducing (Heckbert's
 /// separable resampling; the "antialias" bilinear of torchvision and Pillow). Rows come one by one.
 /// One per thread; keeps its memory.
@@ -22,13 +28,8 @@ class Resampler {
   Isa isa() const { return isa_; }
 
  private:
-  /// Taps of one output position: `count` (even for columns) weights of 1/65536.
-  struct Taps {
-    int first = 0, count = 0;
-    std::size_t weights = 0;
-  };
   struct Axis {
-    std::vector<Taps> taps;
+    std::vector<ResampleTaps> taps;
     std::vector<std::uint16_t> weights;
   };
   static void plan_axis(double low, double high, int limit, int count, bool mirrored, Axis& axis);
@@ -37,9 +38,8 @@ class Resampler {
   ImageView pixels_{};
   Axis columns_, rows_;
   int first_column_ = 0, column_count_ = 0;
-  std::vector<std::uint16_t> sum_;   ///< a blended source row, 8.8 fixed point, RGB
-  std::vector<std::uint16_t> wide_;  ///< the same as RGB0
-  std::vector<double> shape_;
+  std::vector<std::uint16_t> sum_;             ///< a blended source row, 8.8 fixed point, RGB
+  std::vector<std::uint16_t> column_weights_;  ///< columns_.weights, four times each
 };
 
 }  // namespace brim::detail
