@@ -76,7 +76,8 @@ TEST(LetterboxVectors, BoxesConvertAndComeBack) {
     EXPECT_NEAR(box.y1, corners[i][1], 1e-3);
     EXPECT_NEAR(box.x2, corners[i][2], 1e-3);
     EXPECT_NEAR(box.y2, corners[i][3], 1e-3);
-    const Target target = box_to_fractions(box, {640, 480}, 1e-3f);
+    // Back over the padded picture: 7 and 5 pixels on both sides.
+    const Target target = box_to_fractions(box, {654, 490}, 1e-3f);
     EXPECT_NEAR(target.cx, back[i][0], 1e-5);
     EXPECT_NEAR(target.cy, back[i][1], 1e-5);
     EXPECT_NEAR(target.width, back[i][2], 1e-5);
