@@ -30,9 +30,12 @@ class TieredStore final : public Store {
                 std::int64_t cost_ns) override {
     const PutResult fast = fast_->put(key, value, cost_ns);
     const PutResult slow = slow_->put(key, value, cost_ns);
-    for (const PutResult result : {PutResult::AlreadyThere, PutResult::Stored, PutResult::Full})
-      if (fast == result || slow == result) return counters_.count(result);
-    return counters_.count(PutResult::Failed);
+    // The slow tier outlives the fast one, so its word counts where it keeps the value.
+    for (const PutResult result : {slow, fast})
+      if (result == PutResult::Stored || result == PutResult::AlreadyThere)
+        return counters_.count(result);
+    const bool full = slow == PutResult::Full || fast == PutResult::Full;
+    return counters_.count(full ? PutResult::Full : PutResult::Failed);
   }
 
   bool contains(const CacheKey& key) const override {
