@@ -61,20 +61,6 @@ RectD intersect(const RectD& a, const RectD& b) {
   return {std::max(a.x1, b.x1), std::max(a.y1, b.y1), std::min(a.x2, b.x2), std::min(a.y2, b.y2)};
 }
 
-RectD subtract(const RectD& a, const RectD& b) {
-  RectD rest = a;
-  const bool across_y = b.y1 <= a.y1 && b.y2 >= a.y2, across_x = b.x1 <= a.x1 && b.x2 >= a.x2;
-  if (across_y && b.x2 > a.x1 && b.x1 < a.x2) {
-    if (b.x1 <= a.x1) rest.x1 = std::min(b.x2, a.x2);
-    if (b.x2 >= a.x2) rest.x2 = std::max(b.x1, a.x1);
-  }
-  if (across_x && b.y2 > a.y1 && b.y1 < a.y2) {
-    if (b.y1 <= a.y1) rest.y1 = std::min(b.y2, a.y2);
-    if (b.y2 >= a.y2) rest.y2 = std::max(b.y1, a.y1);
-  }
-  return rest;
-}
-
 Perspective draw_perspective(Generator& generator, const DetectionAugmentation& settings,
                              Size canvas, int size) {
   const double px = generator.uniform(-settings.perspective, settings.perspective);

@@ -33,8 +33,6 @@ struct RectD {
   bool empty() const { return x2 <= x1 || y2 <= y1; }
 };
 RectD intersect(const RectD& a, const RectD& b);
-/// Bounding box of `a` without `b`.
-RectD subtract(const RectD& a, const RectD& b);
 
 struct Perspective {
   Matrix3 map{};    ///< canvas to sample

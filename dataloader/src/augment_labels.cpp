@@ -12,16 +12,10 @@ double area(const RectD& rect) {
   return rect.empty() ? 0.0 : (rect.x2 - rect.x1) * (rect.y2 - rect.y1);
 }
 
-/// The part of `tile` that an outline may show: where `seen` was cut from `whole`, it is cut too.
-RectD outline_limit(const RectD& visible, const RectD& whole, const RectD& seen) {
-  return {seen.x1 > whole.x1 ? seen.x1 : visible.x1, seen.y1 > whole.y1 ? seen.y1 : visible.y1,
-          seen.x2 < whole.x2 ? seen.x2 : visible.x2, seen.y2 < whole.y2 ? seen.y2 : visible.y2};
-}
-
-/// Appends the outline of box `index`, brought to the canvas and cut to `limit`. False: the box has
+/// Appends the outline of box `index`, brought to the canvas and cut to it. False: the box has
 /// an outline of which nothing is left.
-bool add_outline(const Tile& tile, const Record& record, std::int32_t index, const RectD& limit,
-                 CanvasLabels& labels, CanvasBox& box) {
+bool add_outline(const Tile& tile, const Record& record, std::int32_t index, CanvasLabels& labels,
+                 CanvasBox& box) {
   for (const Polygon& polygon : record.polygons) {
     if (polygon.box != index || polygon.points.size() < 6) continue;
     std::vector<Point>& outline = labels.work[0];
@@ -30,7 +24,7 @@ bool add_outline(const Tile& tile, const Record& record, std::int32_t index, con
       outline.push_back(
           {tile.x + polygon.points[i] * tile.width, tile.y + polygon.points[i + 1] * tile.height});
     }
-    clip_polygon(outline, limit, labels.work[1]);
+    clip_polygon(outline, tile.visible, labels.work[1]);
     if (outline.size() < 3) return false;
     box.first_point = labels.points.size();
     box.point_count = outline.size();
@@ -40,8 +34,7 @@ bool add_outline(const Tile& tile, const Record& record, std::int32_t index, con
   return true;
 }
 
-void collect_tile(const Canvas& canvas, int index, const Record& record, CanvasLabels& labels) {
-  const Tile& tile = canvas.tiles[static_cast<std::size_t>(index)];
+void collect_tile(const Tile& tile, const Record& record, CanvasLabels& labels) {
   for (std::size_t i = 0; i < record.boxes.size(); ++i) {
     const Box& label = record.boxes[i];
     const double half_w = label.width / 2.0, half_h = label.height / 2.0;
@@ -49,12 +42,8 @@ void collect_tile(const Canvas& canvas, int index, const Record& record, CanvasL
         tile.x + (label.cx - half_w) * tile.width, tile.y + (label.cy - half_h) * tile.height,
         tile.x + (label.cx + half_w) * tile.width, tile.y + (label.cy + half_h) * tile.height};
     CanvasBox box{.class_id = label.class_id, .rect = intersect(whole, tile.visible)};
-    for (int over = index + 1; over < canvas.count && !box.rect.empty(); ++over) {
-      box.rect = subtract(box.rect, canvas.tiles[static_cast<std::size_t>(over)].visible);
-    }
     if (box.rect.empty()) continue;
-    const RectD limit = outline_limit(tile.visible, whole, box.rect);
-    if (add_outline(tile, record, static_cast<std::int32_t>(i), limit, labels, box)) {
+    if (add_outline(tile, record, static_cast<std::int32_t>(i), labels, box)) {
       labels.boxes.push_back(box);
     }
   }
@@ -66,8 +55,8 @@ void collect_labels(const Canvas& canvas, std::span<const Source> sources, Canva
   labels.boxes.clear();
   labels.points.clear();
   for (int i = 0; i < canvas.count; ++i) {
-    const int source = canvas.tiles[static_cast<std::size_t>(i)].source;
-    collect_tile(canvas, i, sources[static_cast<std::size_t>(source)].record, labels);
+    const Tile& tile = canvas.tiles[static_cast<std::size_t>(i)];
+    collect_tile(tile, sources[static_cast<std::size_t>(tile.source)].record, labels);
   }
   labels.pasted = labels.boxes.size();
 }

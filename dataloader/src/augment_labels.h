@@ -21,7 +21,7 @@ struct CanvasLabels {
   std::vector<Point> work[2];
 };
 
-/// Labels of all tiles, brought to the canvas, without what lies off it or under a later tile.
+/// Labels of all tiles, brought to the canvas, without what lies off it.
 void collect_labels(const Canvas& canvas, std::span<const Source> sources, CanvasLabels& labels);
 
 /// Copy-paste (Ghiasi et al. 2021) as YOLOv5 does it: a drawn `share` of the outlined objects is

@@ -23,7 +23,7 @@ struct Tile {
   Edge left = Edge::Grey, top = Edge::Grey, right = Edge::Grey, bottom = Edge::Grey;
 };
 
-/// Images laid out before the perspective; later tiles lie over earlier ones.
+/// Images laid out before the perspective; no two of them overlap.
 struct Canvas {
   Size size{};
   std::array<Tile, 9> tiles{};

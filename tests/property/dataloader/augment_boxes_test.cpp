@@ -132,7 +132,7 @@ TEST(BoxesFollowPixels, InMosaicsOfFour) {
   check_many({.fliplr = 0.5}, false);
 }
 
-TEST(BoxesFollowPixels, InMosaicsOfNineWhereImagesOverlap) {
+TEST(BoxesFollowPixels, InMosaicsOfNine) {
   check_many({.mosaic9 = 1.0}, false);
 }
 

@@ -116,6 +116,25 @@ TEST(ComposedWarp, EqualsCanvasThenWarp) {
   }
 }
 
+TEST(Mosaics, NeverLayOneImageOverAnother) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    Generator g(seed, Purpose::Composer);
+    Sources s;
+    for (int i = 0; i < 9; ++i) {
+      const int other = 1 + static_cast<int>(g.below(kSize));
+      s.add(g.chance(0.5) ? cv::Mat(kSize, other, CV_8UC3) : cv::Mat(other, kSize, CV_8UC3));
+    }
+    const Canvas canvas =
+        seed % 2 == 0 ? mosaic9(g, s.sources, kSize) : mosaic4(g, s.sources, kSize);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(canvas.count); ++i) {
+      for (std::size_t k = 0; k < i; ++k) {
+        EXPECT_TRUE(intersect(canvas.tiles[i].visible, canvas.tiles[k].visible).empty())
+            << "seed " << seed << ": tiles " << k << " and " << i;
+      }
+    }
+  }
+}
+
 TEST(ComposedWarp, FadesIntoGreyAsTheTwoStepsDo) {
   // One image, no seams: every pixel must agree, those at the image's edge too.
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
