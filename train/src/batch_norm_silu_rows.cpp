@@ -52,13 +52,15 @@ View moved(View view, std::int64_t row) {
   return view;
 }
 
-/// Calls body(first row, rows) for blocks of the rows, in parallel.
+/// Calls body(first row, rows) for blocks of the rows, in parallel. Each thread goes backwards:
+/// what the sums before read last is still in its cache, and what is written last is what the next
+/// operation reads first.
 template <class Body>
 void for_blocks(std::int64_t rows, std::int64_t channels, const Body& body) {
   const std::int64_t block = std::max<std::int64_t>(1, kBlockValues / channels);
   const std::int64_t blocks = (rows + block - 1) / block;
   at::parallel_for(0, blocks, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) body(b * block, std::min(block, rows - b * block));
+    for (std::int64_t b = end; b-- > begin;) body(b * block, std::min(block, rows - b * block));
   });
 }
 
@@ -146,6 +148,21 @@ void rows_forward(ConstRows x, ConstRows residual, std::int64_t rows, std::int64
   });
 }
 
+namespace {
+
+/// Slope and offset of dx = dz * scale + (x - mean) * slope + offset, from the two sums.
+void gradient_line(const std::vector<double>& sum, const std::vector<double>& product,
+                   std::int64_t rows, const ChannelAffine& affine, const float* invstd,
+                   std::vector<float>& slope, std::vector<float>& offset) {
+  for (std::size_t c = 0; c < slope.size(); ++c) {
+    const double scale = affine.scale[c] / static_cast<double>(rows);
+    slope[c] = static_cast<float>(-scale * product[c] * invstd[c] * invstd[c]);
+    offset[c] = static_cast<float>(-scale * sum[c]);
+  }
+}
+
+}  // namespace
+
 void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
                    const ChannelAffine& affine, const float* invstd, Statistics statistics,
                    const RowGradients& gradients) {
@@ -165,15 +182,12 @@ void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t ch
   std::vector<float> slope(static_cast<std::size_t>(channels), 0.0F);
   std::vector<float> offset(static_cast<std::size_t>(channels), 0.0F);
   for (std::size_t c = 0; c < slope.size(); ++c) {
-    const double weight = product[c] * invstd[c];
-    gradients.weight[c] = static_cast<float>(weight);
+    gradients.weight[c] = static_cast<float>(product[c] * invstd[c]);
     gradients.bias[c] = static_cast<float>(sum[c]);
-    if (statistics == Statistics::Constant) continue;
-    const double scale = affine.scale[c] / static_cast<double>(rows);
-    slope[c] = static_cast<float>(-scale * weight * invstd[c]);
-    offset[c] = static_cast<float>(-scale * sum[c]);
   }
   if (dx.data == nullptr) return;
+  if (statistics == Statistics::OfBatch)
+    gradient_line(sum, product, rows, affine, invstd, slope, offset);
   const std::vector<float> wide_slope = tiled(slope.data(), channels, folding.fold);
   const std::vector<float> wide_offset = tiled(offset.data(), channels, folding.fold);
   for_blocks(folding.rows, folding.channels, [&](std::int64_t row, std::int64_t count) {

@@ -17,14 +17,6 @@ struct RowView {
 };
 RowView row_view(const at::Tensor& x);
 
-/// Per-channel values of one normalisation, in one allocation.
-struct ChannelValues {
-  std::vector<float> mean;
-  std::vector<float> scale;  ///< weight / sqrt(variance + eps)
-  std::vector<float> shift;  ///< bias
-  std::vector<float> invstd;
-};
-
 /// Mean and biased variance of each channel. The sums are taken over fixed blocks of rows and added
 /// in order, so that the result does not depend on the number of threads.
 void row_moments(ConstRows x, std::int64_t rows, std::int64_t channels, std::vector<double>& mean,
@@ -34,14 +26,16 @@ void row_moments(ConstRows x, std::int64_t rows, std::int64_t channels, std::vec
 void rows_forward(ConstRows x, ConstRows residual, std::int64_t rows, std::int64_t channels,
                   const ChannelAffine& affine, Rows y);
 
-/// Gradients of weight and bias (sums) and of x, in parallel. `frozen`: the statistics are
-/// constants (evaluation mode), so that dx = dz * scale.
+/// Where the gradients of weight, bias and x go; x.data may be null.
 struct RowGradients {
   float* weight = nullptr;
   float* bias = nullptr;
   Rows x{};
 };
+
+/// Constant: running statistics (evaluation mode), so that dx = dz * scale.
 enum class Statistics { OfBatch, Constant };
+
 void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
                    const ChannelAffine& affine, const float* invstd, Statistics statistics,
                    const RowGradients& gradients);

@@ -99,7 +99,7 @@ class ResNet : public Network {
     x = bn1_->forward(conv1_->forward(x)).relu_();
     x = torch::max_pool2d(x, 3, 2, 1);
     for (const auto& block : blocks_) x = block->forward(x);
-    x = torch::adaptive_avg_pool2d(x, 1).flatten(1);
+    x = torch::adaptive_avg_pool2d(x, {1, 1}).flatten(1);
     return {.predictions = fc_->forward(x), .levels = {}};
   }
 
