@@ -41,5 +41,27 @@ TEST(IouVectors, HoldForCornersAndForTheLossKernel) {
   }
 }
 
+TEST(BoxVectors, BoxesFoundInASampleComeBackToTheOriginalImage) {
+  BRIM_TEST_DATA_OR_SKIP(path, "reference/yolov5/letterbox_boxes.pt");
+  const TensorMap v = load_tensors(path);
+  const auto before = at(v, "scale_in").contiguous();
+  const auto after = at(v, "scale_out_96x128_to_200x150").contiguous();
+  const Placement placement{.original_width = 150,
+                            .original_height = 200,
+                            .scale_x = 0.48f,
+                            .scale_y = 0.48f,
+                            .pad_x = 28,
+                            .pad_y = 0};
+  for (std::int64_t i = 0; i < before.size(0); ++i) {
+    const float* p = before.data_ptr<float>() + i * 4;
+    const float* q = after.data_ptr<float>() + i * 4;
+    const BoxF box = to_original({p[0], p[1], p[2], p[3]}, placement);
+    EXPECT_NEAR(box.x1, q[0], 2e-3);
+    EXPECT_NEAR(box.y1, q[1], 2e-3);
+    EXPECT_NEAR(box.x2, q[2], 2e-3);
+    EXPECT_NEAR(box.y2, q[3], 2e-3);
+  }
+}
+
 }  // namespace
 }  // namespace brim::test

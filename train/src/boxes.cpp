@@ -41,40 +41,24 @@ struct Axis {
 
 }  // namespace
 
-Rect to_corners(const CenterBox& box) {
+BoxF to_corners(const CenterBox& box) {
   return {box.cx - box.width / 2, box.cy - box.height / 2, box.cx + box.width / 2,
           box.cy + box.height / 2};
 }
 
-CenterBox to_center(const Rect& rect) {
+CenterBox to_center(const BoxF& rect) {
   return {(rect.x1 + rect.x2) / 2, (rect.y1 + rect.y2) / 2, rect.x2 - rect.x1, rect.y2 - rect.y1};
 }
 
-Rect clip(const Rect& rect, float width, float height) {
-  return {std::clamp(rect.x1, 0.0f, width), std::clamp(rect.y1, 0.0f, height),
-          std::clamp(rect.x2, 0.0f, width), std::clamp(rect.y2, 0.0f, height)};
-}
-
-Rect to_pixels(const CenterBox& fractions, float width, float height, float pad_x, float pad_y) {
-  const Rect r = to_corners(fractions);
-  return {r.x1 * width + pad_x, r.y1 * height + pad_y, r.x2 * width + pad_x, r.y2 * height + pad_y};
-}
-
-CenterBox to_fractions(const Rect& pixels, float width, float height) {
-  const CenterBox box = to_center(clip(pixels, width, height));
-  return {box.cx / width, box.cy / height, box.width / width, box.height / height};
-}
-
-Rect to_original(const Rect& in_sample, const Placement& placement) {
-  const Rect r{(in_sample.x1 - placement.pad_x) / placement.scale_x,
+BoxF to_original(const BoxF& in_sample, const Placement& placement) {
+  const BoxF r{(in_sample.x1 - placement.pad_x) / placement.scale_x,
                (in_sample.y1 - placement.pad_y) / placement.scale_y,
                (in_sample.x2 - placement.pad_x) / placement.scale_x,
                (in_sample.y2 - placement.pad_y) / placement.scale_y};
-  return clip(r, static_cast<float>(placement.original_width),
-              static_cast<float>(placement.original_height));
+  return clip_box(r, {placement.original_width, placement.original_height});
 }
 
-float iou(const Rect& a, const Rect& b) {
+float iou(const BoxF& a, const BoxF& b) {
   const float w = std::max(std::min(a.x2, b.x2) - std::max(a.x1, b.x1), 0.0f);
   const float h = std::max(std::min(a.y2, b.y2) - std::max(a.y1, b.y1), 0.0f);
   const float shared = w * h;

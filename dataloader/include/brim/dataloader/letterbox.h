@@ -16,6 +16,7 @@ struct Size {
 /// Corners of a box, pixels or fractions; x grows to the right, y down.
 struct BoxF {
   float x1 = 0, y1 = 0, x2 = 0, y2 = 0;
+  bool operator==(const BoxF&) const = default;
 };
 
 enum class LetterboxFill : unsigned char {

@@ -1,0 +1,75 @@
+#include "brim/train/schedule.h"
+
+#include <gtest/gtest.h>
+
+namespace brim::test {
+namespace {
+
+ScheduleOptions run_of(std::int64_t epochs, std::int64_t batches) {
+  return {.epochs = epochs, .batches_per_epoch = batches, .batch_size = 16};
+}
+
+TEST(Schedule, WarmUpIsAtLeastAHundredSteps) {
+  EXPECT_EQ(warmup_steps(run_of(10, 5)), 100);
+  EXPECT_EQ(warmup_steps(run_of(10, 200)), 600);
+}
+
+TEST(Schedule, BiasesFallAndTheRestRisesDuringWarmUp) {
+  const auto options = run_of(10, 100);
+  for (std::int64_t step = 1; step < 300; ++step) {
+    if (step % 100 == 0) continue;
+    EXPECT_LT(schedule_at(options, step).lr_bias, schedule_at(options, step - 1).lr_bias);
+    EXPECT_GT(schedule_at(options, step).lr_weight, schedule_at(options, step - 1).lr_weight);
+    EXPECT_GT(schedule_at(options, step).momentum, schedule_at(options, step - 1).momentum);
+  }
+  const auto after = schedule_at(options, 300);
+  EXPECT_EQ(after.lr_bias, after.lr_weight);
+  EXPECT_EQ(after.momentum, 0.937);
+  EXPECT_EQ(after.accumulate, 4);
+}
+
+TEST(Schedule, WithoutWarmUpBeginsInFull) {
+  auto options = run_of(10, 100);
+  options.warmup_epochs = 0;
+  EXPECT_EQ(schedule_at(options, 0).lr_bias, 0.01);
+  EXPECT_EQ(schedule_at(options, 0).accumulate, 4);
+}
+
+TEST(Schedule, FallsToTheFinalFraction) {
+  auto options = run_of(50, 100);
+  for (const bool cosine : {false, true}) {
+    options.cosine = cosine;
+    EXPECT_NEAR(epoch_factor(options, 0), 1, 1e-12);
+    EXPECT_NEAR(epoch_factor(options, 50), options.lrf, 1e-12);
+    for (std::int64_t e = 1; e <= 50; ++e) {
+      EXPECT_LT(epoch_factor(options, e), epoch_factor(options, e - 1));
+    }
+  }
+}
+
+TEST(Schedule, NeverAccumulatesLessThanOne) {
+  auto options = run_of(10, 10);
+  options.batch_size = 256;
+  for (std::int64_t step = 0; step < 100; ++step) {
+    EXPECT_EQ(schedule_at(options, step).accumulate, 1);
+  }
+}
+
+TEST(AccumulationWindow, ClosesAfterEveryFullWindowAcrossEpochs) {
+  AccumulationWindow window;
+  std::vector<std::int64_t> closed;
+  for (std::int64_t step = 0; step < 10; ++step) {
+    if (window.closes(step, 4)) closed.push_back(step);
+  }
+  EXPECT_EQ(closed, (std::vector<std::int64_t>{3, 7}));
+}
+
+TEST(AccumulationWindow, GoesOnWhereAStoppedRunEnded) {
+  AccumulationWindow window(7);
+  EXPECT_FALSE(window.closes(10, 4));
+  EXPECT_TRUE(window.closes(11, 4));
+  EXPECT_EQ(window.last_step(), 11);
+}
+
+}  // namespace
+}  // namespace brim::test
