@@ -11,7 +11,7 @@ namespace brim::detail {
 /// so already, else what was put into `buffer`. A missing IEND is added.
 Bytes essential_png(Bytes file, std::vector<std::byte>& buffer);
 
-/// Why libpng may have refused `file`, by checksums; empty: unknown.
+/// What is wrong with `file` by the checksums of its chunks; empty: nothing.
 std::string png_damage(Bytes file);
 
 }  // namespace brim::detail
