@@ -286,9 +286,8 @@ TEST(Decoder, TellsWhyAFileIsBad) {
   const std::string gif = "GIF89a..........";
   const auto* const begin = reinterpret_cast<const std::byte*>(gif.data());
   EXPECT_THAT(error_of({begin, begin + gif.size()}), HasSubstr("GIF is not supported"));
-  ByteVector png = encode_with_opencv(make_picture(64, 64, 2), ".png");
-  png.resize(png.size() - 12);
-  EXPECT_THAT(error_of(png), HasSubstr("truncated png"));
+  const ByteVector png = encode_with_opencv(make_picture(64, 64, 2), ".png");
+  EXPECT_THAT(error_of({png.begin(), png.end() - 12}), HasSubstr("truncated png"));
 }
 
 TEST(Decoder, IsUsableAfterAnError) {
