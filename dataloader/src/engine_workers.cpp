@@ -76,13 +76,14 @@ class Priority final : public tbb::task_scheduler_observer {
 struct Workers::Impl {
   Impl(int count, int niceness)
       : ceiling(shared_ceiling()), arena(std::max(count, 1), 0), priority(arena, niceness) {}
-  std::shared_ptr<tbb::global_control> ceiling;
-  tbb::task_arena arena;
+
   __attribute__((noinline)) void call(Function function, void* argument) {
     calls.load(std::memory_order_acquire);
     function(argument);
   }
 
+  std::shared_ptr<tbb::global_control> ceiling;
+  tbb::task_arena arena;
   Priority priority;
   std::atomic<std::uint64_t> calls{0};  ///< orders what the caller did before what the worker does
 };

@@ -1,0 +1,108 @@
+// Law 1 over caches: none, cold, warm, half built and full stores give the same batches.
+#include <gtest/gtest.h>
+
+#include "brim/cache/stores.h"
+#include "brim/dataloader/loader.h"
+#include "support/fake_data.h"
+#include "support/jpeg.h"
+#include "support/test_data.h"
+
+namespace brim {
+namespace {
+
+/// JPEGs of several sizes and shapes, all in memory; every 17th is cut short.
+std::shared_ptr<const Dataset> pictures(std::int64_t count) {
+  std::vector<std::vector<std::byte>> files;
+  for (std::int64_t i = 0; i < count; ++i) {
+    Generator g(static_cast<std::uint64_t>(i), Purpose::User);
+    const auto width = static_cast<int>(20 + g.below(180));
+    const auto height = static_cast<int>(20 + g.below(180));
+    const Image image = test::make_picture(width, height, static_cast<std::uint64_t>(i));
+    files.push_back(test::encode_jpeg(
+        image.view(), {.progressive = g.chance(0.2), .orientation = static_cast<int>(g.below(9))}));
+    if (i % 17 == 5) files.back().resize(files.back().size() / 2);
+  }
+  return std::make_shared<test::MemoryDataset>(
+      test::MemoryDataset::Settings{.size = count, .name = "jpeg"}, std::move(files));
+}
+
+std::vector<std::shared_ptr<const Transform>> transforms() {
+  return {make_detection_transform(96, {.degrees = 10, .mosaic = 0.8, .mixup = 0.2}),
+          make_letterbox_transform(96, 64), make_classification_transform(48),
+          make_center_crop_transform(48)};
+}
+
+std::vector<std::uint64_t> digests(const std::shared_ptr<const Dataset>& dataset,
+                                   const std::shared_ptr<const Transform>& transform,
+                                   LoaderOptions options, std::int64_t epoch) {
+  options.max_bad_fraction = 1;
+  options.batch_size = 8;
+  Loader loader(dataset, transform, options);
+  std::vector<std::uint64_t> result;
+  loader.start(epoch);
+  while (const std::optional<Batch> batch = loader.next()) result.push_back(batch->digest());
+  return result;
+}
+
+std::shared_ptr<Store> store_of(CacheMode mode, const std::string& directory,
+                                std::int64_t byte_limit) {
+  return make_store({.mode = mode,
+                     .directory = directory,
+                     .byte_limit = byte_limit,
+                     .budget = MemoryBudget::make({.byte_limit = std::int64_t{1} << 30})});
+}
+
+TEST(LawOfOneResult, CachesDoNotChangeBatches) {
+  const auto dataset = pictures(60);
+  for (const auto& transform : transforms()) {
+    for (const Partners partners : {Partners::Window, Partners::Uniform}) {
+      const LoaderOptions plain{.workers = 0, .seed = 5, .partners = partners};
+      const auto expected = digests(dataset, transform, plain, 1);
+      for (const CacheMode mode :
+           {CacheMode::Ram, CacheMode::Disk, CacheMode::Lmdb, CacheMode::Tiered}) {
+        // The small store is full long before the set is in it. LMDB and disk need room to begin.
+        for (const std::int64_t limit : {std::int64_t{400} << 10, std::int64_t{64} << 20}) {
+          const test::TempDir folder;
+          LoaderOptions options = plain;
+          options.workers = 2;
+          options.cache = store_of(mode, folder.file("store"), limit);
+          const std::string where =
+              transform->describe() + " " + to_string(mode) + " " + format_bytes(limit);
+          ASSERT_EQ(digests(dataset, transform, options, 1), expected) << where << " cold";
+          ASSERT_EQ(digests(dataset, transform, options, 1), expected) << where << " warm";
+          EXPECT_TRUE(limit < (1 << 20) || options.cache->stats().hits > 0) << where;
+          options.cache->flush();
+          options.cache = nullptr;
+          options.cache = store_of(mode, folder.file("store"), limit);
+          ASSERT_EQ(digests(dataset, transform, options, 1), expected) << where << " reopened";
+        }
+      }
+    }
+  }
+}
+
+TEST(LawOfOneResult, EncodedCachesAndHalfBuiltOnesChangeNothing) {
+  BRIM_TEST_DATA_OR_SKIP(folder, "data/detect_coco_ccby_mini/data.yaml");
+  const auto dataset = open_yolo(folder);
+  for (const auto& transform : transforms()) {
+    const LoaderOptions plain{.workers = 0, .seed = 6};
+    const auto expected = digests(dataset, transform, plain, 0);
+    for (const CacheContent content : {CacheContent::Encoded, CacheContent::Decoded}) {
+      LoaderOptions options = plain;
+      options.workers = 2;
+      options.cache_content = content;
+      options.cache = store_of(CacheMode::Ram, {}, std::int64_t{64} << 20);
+      {
+        Loader half(dataset, transform, options);
+        half.start(3);
+        half.next();
+      }
+      ASSERT_EQ(digests(dataset, transform, options, 0), expected) << transform->describe();
+      ASSERT_EQ(digests(dataset, transform, options, 0), expected) << transform->describe();
+      EXPECT_GT(options.cache->stats().hits, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace brim
