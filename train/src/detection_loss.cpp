@@ -128,7 +128,40 @@ LossResult DetectionLoss::loss(const NetworkOutput& output, const TensorBatch& b
 LossResult DetectionLoss::loss(const std::vector<torch::Tensor>& levels,
                                const torch::Tensor& targets) {
   check_levels(levels, anchors_, classes_);
-  const auto plan = make_plan(anchors_, classes_, options_);
+  return loss(levels, targets, make_plan(anchors_, classes_, options_));
+}
+
+/// Box and class losses are means over matches: with m_l matches on level l in n images of a batch
+/// of N images and M_l matches, the part's share of the whole is (N m_l) / (n M_l).
+LossResult DetectionLoss::partial_loss(const NetworkOutput& output, const TensorBatch& part,
+                                       const TensorBatch& whole) {
+  if (part.size() == whole.size()) return loss(output, part);
+  check_levels(output.levels, anchors_, classes_);
+  auto plan = make_plan(anchors_, classes_, options_);
+  const auto count = [&](const torch::Tensor& targets, std::size_t level) {
+    const auto rows = targets.to(torch::kCPU, torch::kFloat).contiguous();
+    const auto anchors = anchors_[static_cast<std::int64_t>(level)].contiguous();
+    const torch::Tensor& grid = output.levels[level];
+    return match_targets({reinterpret_cast<const TargetRow*>(rows.data_ptr<float>()),
+                          static_cast<std::size_t>(rows.size(0))},
+                         {anchors.data_ptr<float>(), static_cast<std::size_t>(anchors.numel())},
+                         static_cast<int>(grid.size(3)), static_cast<int>(grid.size(2)),
+                         options_.anchor_t)
+        .size();
+  };
+  const double images = static_cast<double>(whole.size()) / static_cast<double>(part.size());
+  for (std::size_t i = 0; i < output.levels.size(); ++i) {
+    const std::size_t all = count(whole.targets, i);
+    plan.match_share.push_back(all == 0 ? 1.0
+                                        : images * static_cast<double>(count(part.targets, i)) /
+                                              static_cast<double>(all));
+  }
+  return loss(output.levels, part.targets, plan);
+}
+
+LossResult DetectionLoss::loss(const std::vector<torch::Tensor>& levels,
+                               const torch::Tensor& targets,
+                               const detail::DetectionLossPlan& plan) const {
   const bool fused = path_ == Path::Fused || (path_ == Path::Auto && levels[0].is_cpu());
   return fused ? detail::fused_detection_loss(plan, levels, targets)
                : detail::tensor_detection_loss(plan, levels, targets);

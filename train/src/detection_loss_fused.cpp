@@ -252,12 +252,13 @@ Forward run_forward(const DetectionLossPlan& plan, const std::vector<Tensor>& le
   for (std::size_t i = 0; i < levels.size(); ++i) {
     const float* anchors =
         plan.anchors.data_ptr<float>() + static_cast<std::int64_t>(i) * plan.anchors.stride(0);
+    const double box_gain = plan.box * plan.share(i);
     AT_DISPATCH_FLOATING_TYPES_AND2(
         at::kHalf, at::kBFloat16, levels[i].scalar_type(), "detection_loss", [&] {
           const auto* data = levels[i].data_ptr<scalar_t>();
           gather(data, s.levels[i], plan, x, t);
           f.parts[0] +=
-              plan.box * box_part(data, s.levels[i], anchors, static_cast<float>(plan.box),
+              box_gain * box_part(data, s.levels[i], anchors, static_cast<float>(box_gain),
                                   f.boxes.data_ptr<float>(), t);
         });
   }
@@ -277,7 +278,7 @@ Forward run_forward(const DetectionLossPlan& plan, const std::vector<Tensor>& le
     f.parts[1] += part(level.objectness_at, level.places, plan.obj[i], plan.obj_pw);
     if (plan.classes == 1) continue;
     const auto count = static_cast<std::int64_t>(level.matches.size()) * plan.classes;
-    f.parts[2] += part(level.classes_at, count, plan.cls, plan.cls_pw);
+    f.parts[2] += part(level.classes_at, count, plan.cls * plan.share(i), plan.cls_pw);
   }
   return f;
 }

@@ -16,6 +16,10 @@ struct DetectionLossPlan {
   std::vector<double> obj{};  ///< per level, balance included
   double cls_pw = 1, obj_pw = 1, anchor_t = 4, fl_gamma = 0;
   float positive = 1, negative = 0;  ///< class targets after label smoothing
+  /// Factor per level on what is averaged over matches, where a part of a batch stands for its
+  /// share of the whole; empty: 1.
+  std::vector<double> match_share{};
+  double share(std::size_t level) const { return match_share.empty() ? 1.0 : match_share[level]; }
 };
 
 /// Weight of positives and negatives in the focal loss (Lin et al. 2017).

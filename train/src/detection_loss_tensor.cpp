@@ -109,7 +109,8 @@ LossResult tensor_detection_loss(const DetectionLossPlan& plan, const std::vecto
       const auto box = torch::cat(
           {s.slice(1, 0, 2) * 2 - 0.5, (s.slice(1, 2, 4) * 2).square() * c.anchor_size}, 1);
       const auto ciou = overlap(box, c.box, Overlap::CIoU);
-      box_loss = box_loss + torch::where(c.valid, 1 - ciou, zero).sum() / count * plan.box;
+      box_loss = box_loss +
+                 torch::where(c.valid, 1 - ciou, zero).sum() / count * (plan.box * plan.share(i));
       wanted = objectness_targets(c, ciou, wanted.sizes());
       if (plan.classes > 1) {
         const auto ids = torch::arange(plan.classes, c.class_id.options());
@@ -118,7 +119,7 @@ LossResult tensor_detection_loss(const DetectionLossPlan& plan, const std::vecto
             plan.negative;
         const auto each = cross_entropy(rows.slice(1, 5), truth, plan.cls_pw, plan.fl_gamma);
         cls_loss = cls_loss + torch::where(c.valid.unsqueeze(1), each, zero).sum() /
-                                  (count * plan.classes) * plan.cls;
+                                  (count * plan.classes) * (plan.cls * plan.share(i));
       }
     }
     const auto each = cross_entropy(level.select(4, 4), wanted, plan.obj_pw, plan.fl_gamma);

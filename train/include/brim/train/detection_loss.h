@@ -11,6 +11,9 @@
 #include "brim/train/objective.h"
 
 namespace brim {
+namespace detail {
+struct DetectionLossPlan;
+}
 
 /// Settings of the detection objective under the names and defaults YOLOv5's `hyp` gives them.
 /// Gains are those for 3 levels, 80 classes and 640 pixels; DetectionLoss scales them.
@@ -57,9 +60,14 @@ class DetectionLoss : public Objective {
   /// do not fit the anchors.
   LossResult loss(const NetworkOutput& output, const TensorBatch& batch) override;
   LossResult loss(const std::vector<torch::Tensor>& levels, const torch::Tensor& targets);
+  LossResult partial_loss(const NetworkOutput& output, const TensorBatch& part,
+                          const TensorBatch& whole) override;
   std::vector<std::string> component_names() const override;
 
  private:
+  LossResult loss(const std::vector<torch::Tensor>& levels, const torch::Tensor& targets,
+                  const detail::DetectionLossPlan& plan) const;
+
   torch::Tensor anchors_;
   int classes_;
   DetectionLossOptions options_;

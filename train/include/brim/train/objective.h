@@ -23,6 +23,13 @@ class Objective {
   virtual ~Objective() = default;
   /// `output` of the Network on `batch` (whose tensors are on the same device).
   virtual LossResult loss(const NetworkOutput& output, const TensorBatch& batch) = 0;
+  /// Loss of `part`, cut from `whole`, as a share of it: the gradients of all parts add up to that
+  /// of `whole`. To be overridden where the loss averages over something that images do not have in
+  /// equal numbers (matched labels). `components` are averages over the part's images.
+  virtual LossResult partial_loss(const NetworkOutput& output, const TensorBatch& part,
+                                  const TensorBatch& /*whole*/) {
+    return loss(output, part);
+  }
   virtual std::vector<std::string> component_names() const = 0;
 };
 

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace brim {
+
+/// Evaluation mode without gradients while it lives; the mode from before comes back at its end.
+class EvaluationScope {
+ public:
+  explicit EvaluationScope(torch::nn::Module& network);
+  ~EvaluationScope();
+  EvaluationScope(const EvaluationScope&) = delete;
+  EvaluationScope& operator=(const EvaluationScope&) = delete;
+
+ private:
+  torch::nn::Module& network_;
+  bool was_training_;
+  torch::NoGradGuard no_grad_;
+};
+
+/// What a forward and backward pass changes besides its result: buffers (batch-norm statistics),
+/// the generator and accumulated gradients. `take()` before a step, `restore()` when it failed.
+/// Reuses its memory; gradients are set aside without a copy and joined again by `commit()`.
+class StepSnapshot {
+ public:
+  StepSnapshot(torch::nn::Module& network, torch::Device device);
+
+  /// Remembers buffers and generator and sets accumulated gradients aside.
+  void take();
+  /// As if the step had not been tried.
+  void restore();
+  /// Adds the step's gradients to those set aside.
+  void commit();
+  /// Bytes held by gradients (set aside or not).
+  std::int64_t gradient_bytes() const;
+
+ private:
+  torch::Device device_;
+  std::vector<torch::Tensor> parameters_;
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> buffers_;  // live, copy
+  std::vector<torch::Tensor> set_aside_;
+  torch::Tensor generator_;
+};
+
+}  // namespace brim

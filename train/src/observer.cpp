@@ -1,0 +1,187 @@
+#include "brim/train/observer.h"
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "brim/cache/error.h"
+
+namespace brim {
+namespace {
+using nlohmann::json;
+
+std::ofstream open_for_append(const std::string& path) {
+  std::ofstream out(path, std::ios::app);
+  if (!out) throw Error("cannot write", {.file = path}, "is the folder writable?");
+  return out;
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
+}
+
+class CsvWriter final : public Observer {
+ public:
+  explicit CsvWriter(const std::string& path)
+      : path_(path), has_header_(std::filesystem::exists(path)), out_(open_for_append(path)) {}
+
+  void on_start(const RunInfo& info) override { components_ = info.component_names; }
+
+  void on_epoch(const EpochEvent& event) override {
+    if (!has_header_) write_header(event);
+    has_header_ = true;
+    out_ << event.epoch;
+    for (const double value : event.mean_components) out_ << ',' << number(value);
+    for (const auto& [name, value] : event.evaluation.metrics) out_ << ',' << number(value);
+    for (const double rate : event.rates) out_ << ',' << number(rate);
+    out_ << '\n';
+    out_.flush();
+    if (!out_) throw Error("cannot write", {.file = path_}, "is the disk full?");
+  }
+
+ private:
+  void write_header(const EpochEvent& event) {
+    out_ << "epoch";
+    for (const std::string& name : components_) out_ << ",train/" << name;
+    for (const auto& [name, value] : event.evaluation.metrics) out_ << ",metrics/" << name;
+    out_ << ",x/lr0,x/lr1,x/lr2\n";
+  }
+
+  std::string path_;
+  bool has_header_;
+  std::ofstream out_;
+  std::vector<std::string> components_;
+};
+
+/// JSON knows no infinities.
+json finite(double value) {
+  return std::isfinite(value) ? json(value) : json(nullptr);
+}
+
+json finite(const std::vector<double>& values) {
+  json list = json::array();
+  for (const double value : values) list.push_back(finite(value));
+  return list;
+}
+
+class JsonlWriter final : public Observer {
+ public:
+  JsonlWriter(const std::string& path, std::int64_t every)
+      : path_(path), every_(std::max<std::int64_t>(every, 1)), out_(open_for_append(path)) {}
+
+  void on_start(const RunInfo& info) override {
+    write({{"event", "start"},
+           {"network", info.network},
+           {"device", info.device},
+           {"precision", info.precision},
+           {"epochs", info.epochs},
+           {"batches_per_epoch", info.batches_per_epoch},
+           {"first_epoch", info.first_epoch},
+           {"first_batch", info.first_batch},
+           {"components", info.component_names}});
+  }
+
+  void on_step(const StepEvent& event) override {
+    if (event.step % every_ != 0) return;
+    write({{"event", "step"},
+           {"epoch", event.epoch},
+           {"batch", event.batch},
+           {"step", event.step},
+           {"images", event.images},
+           {"width", event.width},
+           {"height", event.height},
+           {"micro_batches", event.micro_batches},
+           {"losses", finite(event.mean_components)},
+           {"rates", event.rates},
+           {"momentum", event.momentum},
+           {"stepped", event.stepped},
+           {"gradient_norm", finite(event.gradient_norm)},
+           {"loss_scale", event.loss_scale},
+           {"step_seconds", event.step_seconds},
+           {"wait_seconds", event.wait_seconds}});
+  }
+
+  void on_epoch(const EpochEvent& event) override {
+    json metrics = json::object();
+    for (const auto& [name, value] : event.evaluation.metrics) metrics[name] = finite(value);
+    write({{"event", "epoch"},
+           {"epoch", event.epoch},
+           {"step", event.step},
+           {"losses", finite(event.mean_components)},
+           {"rates", event.rates},
+           {"evaluated", event.evaluated},
+           {"metrics", metrics},
+           {"fitness", finite(event.evaluation.fitness)},
+           {"best", event.best},
+           {"images", event.images},
+           {"train_seconds", event.train_seconds},
+           {"wait_seconds", event.wait_seconds},
+           {"evaluation_seconds", event.evaluation_seconds}});
+  }
+
+  void on_note(const Note& note) override {
+    static constexpr const char* kKinds[] = {"out_of_memory", "not_finite", "small_micro_batch",
+                                             "early_stop"};
+    write({{"event", "note"},
+           {"kind", kKinds[static_cast<int>(note.kind)]},
+           {"epoch", note.epoch},
+           {"batch", note.batch},
+           {"message", note.message}});
+  }
+
+  void on_end(const EndEvent& event) override {
+    write({{"event", "end"},
+           {"reason", to_string(event.reason)},
+           {"epoch", event.epoch},
+           {"step", event.step},
+           {"best_fitness", finite(event.best_fitness)},
+           {"best_epoch", event.best_epoch},
+           {"seconds", event.seconds}});
+  }
+
+ private:
+  void write(const json& line) {
+    out_ << line.dump() << '\n';
+    out_.flush();
+    if (!out_) throw Error("cannot write", {.file = path_}, "is the disk full?");
+  }
+
+  std::string path_;
+  std::int64_t every_;
+  std::ofstream out_;
+};
+}  // namespace
+
+void Observer::on_start(const RunInfo& /*info*/) {}
+void Observer::on_step(const StepEvent& /*event*/) {}
+void Observer::on_epoch(const EpochEvent& /*event*/) {}
+void Observer::on_note(const Note& /*note*/) {}
+void Observer::on_end(const EndEvent& /*event*/) {}
+
+std::string to_string(EndReason reason) {
+  switch (reason) {
+    case EndReason::Finished:
+      return "finished";
+    case EndReason::MaxSteps:
+      return "max steps";
+    case EndReason::Stopped:
+      return "stopped";
+    case EndReason::EarlyStop:
+      return "early stop";
+  }
+  return "finished";
+}
+
+std::unique_ptr<Observer> make_csv_writer(const std::string& path) {
+  return std::make_unique<CsvWriter>(path);
+}
+
+std::unique_ptr<Observer> make_jsonl_writer(const std::string& path, std::int64_t every) {
+  return std::make_unique<JsonlWriter>(path, every);
+}
+
+}  // namespace brim

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brim/train/ema.h"
+#include "brim/train/trainer.h"
+#include "brim/train/training_scope.h"
+
+namespace brim {
+
+/// State of a training, split over trainer.cpp (epochs), trainer_step.cpp (one batch) and
+/// trainer_state.cpp (checkpoints).
+struct Trainer::Impl {
+  Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goal, TrainOptions wishes);
+
+  // trainer.cpp
+  TrainResult fit(BatchSource& batches, const Evaluator& evaluator);
+  bool run_epoch(BatchSource& batches);
+  void end_epoch(const Evaluator& evaluator, bool evaluate_now);
+  EvaluationSummary evaluate_now(const Evaluator& evaluator, EpochEvent& event);
+  bool asked_to_stop() const;
+  bool out_of_steps() const { return options.max_steps > 0 && step >= options.max_steps; }
+  void note(Note::Kind kind, std::string message);
+  std::vector<double> mean_components() const;
+
+  // trainer_step.cpp
+  StepEvent train_on(const TensorBatch& batch);
+  struct Attempt {
+    torch::Tensor components;      ///< summed over images
+    std::int64_t peak_bytes = 0;   ///< of the pool during the attempt, above what was live before
+    std::int64_t part_pixels = 0;  ///< of the largest part
+    std::int64_t width = 0, height = 0;
+  };
+  Attempt attempt(const TensorBatch& batch, std::int64_t part_images);
+  bool try_attempt(const TensorBatch& batch, std::int64_t part_images, Attempt& result,
+                   std::string& why);
+  void learn_part_size(const Attempt& attempt);
+  std::int64_t parts_allowed(std::int64_t images, std::int64_t pixels_per_image) const;
+  std::pair<std::int64_t, std::int64_t> target_size(const torch::Tensor& images) const;
+  void apply_gradients(StepEvent& event);
+  StepPlan plan() const;
+
+  // trainer_state.cpp
+  Checkpoint make_checkpoint() const;
+  void restore(const std::string& path);
+  void save(bool best) const;
+
+  std::shared_ptr<Network> network;
+  std::shared_ptr<Objective> objective;
+  TrainOptions options;
+  Precision precision;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<ModelEma> ema;
+  std::unique_ptr<StepSnapshot> snapshot;
+  GradScaler scaler;
+  std::vector<Observer*> observers;
+
+  // Position and what has been accumulated.
+  int epoch = 0;
+  std::int64_t batch = 0, batches = 0, step = 0;
+  std::int64_t last_optimizer_step = -1;
+  std::int64_t window_images = 0;
+  torch::Tensor component_sums;  ///< of the epoch so far, weighted by images
+  std::int64_t component_images = 0;
+  double best_fitness = -1;
+  int best_epoch = -1;
+  EvaluationSummary last_evaluation;
+  std::int64_t not_finite_run = 0;
+
+  // Memory: most pixels a forward pass may have (0: no bound known), and the least that failed.
+  std::int64_t allowed_pixels = 0;
+  std::int64_t failed_pixels = 0;
+  bool warned_small = false;
+
+  // Of the running epoch, for events.
+  double train_seconds = 0, wait_seconds = 0;
+  std::int64_t epoch_images = 0;
+  std::string resumed_data_id;
+  std::int64_t resumed_batches = 0;
+};
+
+namespace detail {
+/// Parts of a batch: images [begin, end) with their targets, classes and samples.
+TensorBatch slice(const TensorBatch& batch, std::int64_t begin, std::int64_t end);
+/// What losses and metrics calculate in, after autocast.
+NetworkOutput in_float(NetworkOutput output);
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+}  // namespace detail
+}  // namespace brim
