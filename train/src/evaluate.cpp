@@ -1,0 +1,138 @@
+#include "brim/train/evaluate.h"
+
+#include "brim/train/boxes.h"
+#include "brim/train/training_scope.h"
+#include "trainer_impl.h"
+
+namespace brim {
+namespace {
+
+/// Labels of a batch per image, in pixels of the original images.
+std::vector<std::vector<LabelledBox>> labels_of(const TensorBatch& batch) {
+  std::vector<std::vector<LabelledBox>> labels(static_cast<std::size_t>(batch.size()));
+  if (!batch.targets.defined() || batch.targets.numel() == 0) return labels;
+  const torch::Tensor rows = batch.targets.cpu().contiguous();
+  const auto width = static_cast<float>(batch.images.size(3));
+  const auto height = static_cast<float>(batch.images.size(2));
+  const float* row = rows.data_ptr<float>();
+  for (std::int64_t i = 0; i < rows.size(0); ++i, row += 6) {
+    const auto image = static_cast<std::size_t>(row[0]);
+    const auto in_sample =
+        to_corners({row[2] * width, row[3] * height, row[4] * width, row[5] * height});
+    labels[image].push_back({static_cast<std::int32_t>(row[1]),
+                             to_original(in_sample, batch.samples[image].placement)});
+  }
+  return labels;
+}
+
+/// Sums that grow with the batches: constant memory but for the 8 bytes per detection.
+class Collector {
+ public:
+  Collector(const Network& network, const EvaluateOptions& options)
+      : options_(options),
+        detection_(network.classes()),
+        confusion_(network.classes()),
+        classification_(network.classes()) {}
+
+  void add_detections(const TensorBatch& batch, const NetworkOutput& output) {
+    const detail::Stopwatch time;
+    std::vector<std::vector<Detection>> found =
+        non_maximum_suppression(output.predictions, options_.nms);
+    const std::vector<std::vector<LabelledBox>> labels = labels_of(batch);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      for (Detection& one : found[i]) one.box = to_original(one.box, batch.samples[i].placement);
+      detection_.add(found[i], labels[i]);
+      confusion_.add(found[i], labels[i]);
+    }
+    nms_seconds_ += time.seconds();
+    if (options_.on_batch) options_.on_batch({batch, found});
+  }
+
+  void add_classes(const TensorBatch& batch, const torch::Tensor& logits) {
+    if (batch.class_ids.defined()) classification_.add(logits, batch.class_ids);
+    if (options_.on_batch) options_.on_batch({batch, {}, logits});
+  }
+
+  void add_losses(const TensorBatch& batch, const NetworkOutput& output) {
+    const LossResult loss = options_.objective->loss(output, batch);
+    const torch::Tensor share = loss.components * static_cast<double>(batch.size());
+    losses_ = losses_.defined() ? losses_ + share : share;
+  }
+
+  void finish(EvaluationResult& result) const {
+    if (result.task == Task::Detect) {
+      result.detection = detection_.compute();
+      result.confusion = confusion_;
+    } else {
+      result.classification = classification_.compute();
+    }
+    result.nms_seconds = nms_seconds_;
+    if (!losses_.defined() || result.images == 0) return;
+    const torch::Tensor means =
+        (losses_ / static_cast<double>(result.images)).to(torch::kCPU, torch::kDouble);
+    result.losses.assign(means.data_ptr<double>(), means.data_ptr<double>() + means.numel());
+    result.loss_names = options_.objective->component_names();
+  }
+
+ private:
+  const EvaluateOptions& options_;
+  DetectionMetrics detection_;
+  ConfusionMatrix confusion_;
+  ClassificationMetrics classification_;
+  torch::Tensor losses_;
+  double nms_seconds_ = 0;
+};
+}  // namespace
+
+EvaluationResult evaluate(Network& network, BatchSource& batches, const EvaluateOptions& options) {
+  const detail::Stopwatch time;
+  const EvaluationScope scope(network);
+  EvaluationResult result;
+  result.task = network.task();
+  Collector collector(network, options);
+  batches.start(0, 0);
+  while (true) {
+    const detail::Stopwatch wait;
+    const std::optional<TensorBatch> batch = batches.next();
+    result.wait_seconds += wait.seconds();
+    if (!batch) break;
+    const detail::Stopwatch forward;
+    NetworkOutput output;
+    {
+      const AutocastScope autocast(options.precision, options.device);
+      output = network.forward(normalize_images(batch->images));
+    }
+    if (options.precision != Precision::Fp32) output = detail::in_float(std::move(output));
+    result.forward_seconds += forward.seconds();
+    result.images += batch->size();
+    if (options.objective != nullptr) collector.add_losses(*batch, output);
+    if (result.task == Task::Detect) {
+      collector.add_detections(*batch, output);
+    } else {
+      collector.add_classes(*batch, output.predictions);
+    }
+  }
+  collector.finish(result);
+  result.seconds = time.seconds();
+  return result;
+}
+
+EvaluationSummary summarize(const EvaluationResult& result) {
+  EvaluationSummary summary;
+  if (result.task == Task::Detect) {
+    const DetectionScores& scores = result.detection;
+    summary.metrics = {{"precision", scores.precision},
+                       {"recall", scores.recall},
+                       {"mAP_0.5", scores.map50},
+                       {"mAP_0.5:0.95", scores.map50_95}};
+    summary.fitness = scores.fitness();
+  } else {
+    summary.metrics = {{"top1", result.classification.top1}, {"top5", result.classification.top5}};
+    summary.fitness = result.classification.top1;
+  }
+  for (std::size_t i = 0; i < result.losses.size(); ++i)
+    summary.metrics.emplace_back("val_" + result.loss_names[i], result.losses[i]);
+  return summary;
+}
+
+}  // namespace brim
