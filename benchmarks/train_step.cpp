@@ -1,7 +1,7 @@
 // A full training step of yolov5n against one convolution, timed alternately in one process.
 //   train_step [--threads 2] [--pairs 12] [--batch 16] [--size 320] [--model yolov5n] [--system]
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include "brim/dataloader/torch/libtorch.h"
 
 #include <algorithm>
 #include <chrono>

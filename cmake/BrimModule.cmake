@@ -21,13 +21,14 @@ function(brim_module name)
   install(DIRECTORY ${ARG_DIR}/include/ DESTINATION include)
 endfunction()
 
-# One precompiled torch/torch.h for every target that includes it: 15 s of parsing paid once.
+# One precompiled libtorch.h for every target that includes it: seconds of parsing paid once.
 function(brim_use_torch_pch target)
   if(NOT TARGET brim_torch_pch)
     file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "")
     add_library(brim_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
     target_link_libraries(brim_torch_pch PRIVATE torch OpenMP::OpenMP_CXX brim_warnings)
-    target_precompile_headers(brim_torch_pch PRIVATE <torch/torch.h>)
+    target_precompile_headers(brim_torch_pch PRIVATE
+      "${PROJECT_SOURCE_DIR}/dataloader/torch/include/brim/dataloader/torch/libtorch.h")
   endif()
   # at::parallel_for is a serial loop in code that is compiled without OpenMP.
   target_link_libraries(${target} PRIVATE torch OpenMP::OpenMP_CXX)
@@ -38,4 +39,16 @@ function(brim_use_torch_pch target)
     target_compile_options(${target} PRIVATE -fPIC)
   endif()
   target_precompile_headers(${target} REUSE_FROM brim_torch_pch)
+  # Reading the precompiled header takes seconds: sources that plainly need no tensor go without.
+  get_target_property(sources ${target} SOURCES)
+  get_target_property(directory ${target} SOURCE_DIR)
+  foreach(source IN LISTS sources)
+    cmake_path(ABSOLUTE_PATH source BASE_DIRECTORY "${directory}")
+    if(EXISTS "${source}")
+      file(STRINGS "${source}" needs REGEX "torch|brim/train/|brim/autotune/|at::|c10::|reference\\.h|training" LIMIT_COUNT 1)
+      if(NOT needs)
+        set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+      endif()
+    endif()
+  endforeach()
 endfunction()

@@ -1,3 +1,5 @@
+#include <torch/nn/functional/loss.h>
+
 #include "brim/train/classification_loss.h"
 
 #include "brim/cache/error.h"

@@ -1,3 +1,5 @@
+#include <torch/nn/functional/upsampling.h>
+
 #include "brim/train/layers.h"
 
 namespace brim {

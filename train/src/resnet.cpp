@@ -1,3 +1,6 @@
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/pooling.h>
+
 #include <array>
 #include <optional>
 

@@ -1,3 +1,5 @@
+#include <torch/nn/functional/upsampling.h>
+
 #include <cmath>
 
 #include "brim/cache/error.h"

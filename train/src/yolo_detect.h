@@ -1,6 +1,9 @@
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/conv.h>
+
+#include "brim/dataloader/torch/libtorch.h"
 
 #include <cstdint>
 #include <vector>

@@ -1,6 +1,6 @@
 #include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include "brim/dataloader/torch/libtorch.h"
 
 #include <cstring>
 #include <random>

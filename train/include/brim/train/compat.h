@@ -1,6 +1,6 @@
 #pragma once
 
-#include <torch/torch.h>
+#include "brim/dataloader/torch/libtorch.h"
 
 #include <exception>
 

@@ -1,0 +1,53 @@
+# make quickstart   installs packages, builds, makes example data, tunes and trains a detector on it
+# make test         installs packages, builds everything, runs the fast tests
+# make test-slow    the long campaigns: faults, properties, fuzzing
+# make bench        builds and runs the benchmarks
+BUILD ?= build/release
+TORCH ?=
+JOBS ?= $(shell nproc)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.md)
+GARMENTS ?= data/garments
+CMAKE_FLAGS := -G Ninja -DCMAKE_BUILD_TYPE=Release $(if $(TORCH),-DCMAKE_PREFIX_PATH=$(TORCH))
+
+.PHONY: deps build program quickstart test test-slow bench format check-format clean
+
+deps:
+	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null \
+	  | awk '/ installed$$/{print $$1}' | sort > /tmp/brim-have.$$$$; \
+	  printf '%s\n' $(PACKAGES) | sort | comm -23 - /tmp/brim-have.$$$$; rm -f /tmp/brim-have.$$$$); \
+	if [ -n "$$missing" ]; then echo "installing:" $$missing; $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; fi
+
+build: deps
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_TESTS=ON -DBRIM_BUILD_BENCHMARKS=ON
+	cmake --build $(BUILD) -j $(JOBS)
+
+program: deps
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j $(JOBS) --target brim
+
+quickstart: program
+	$(BUILD)/train/cli/brim data make --task detect --images 2000 --size 320 --out $(GARMENTS)
+	$(BUILD)/train/cli/brim tune --config configs/experiments/quickstart.yaml --data $(GARMENTS)/data.yaml
+	$(BUILD)/train/cli/brim train --config configs/experiments/quickstart.yaml --data $(GARMENTS)/data.yaml
+
+test: build
+	ctest --test-dir $(BUILD) --output-on-failure -L 'unit|integration|reference|package|architecture' -j $(JOBS); \
+	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
+
+test-slow: build
+	ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
+	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
+
+bench: build
+	./benchmarks/run $(BUILD)
+
+format:
+	git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+check-format:
+	git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run -Werror
+
+clean:
+	rm -rf build

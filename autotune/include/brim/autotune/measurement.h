@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace brim::autotune {
+
+enum class Outcome {
+  Fits,
+  OutOfMemory,  ///< the allocator's cap or the system refused
+  Died,         ///< killed, crashed or ran past its time: counts as "does not fit"
+};
+
+/// What one probe found at one micro-batch size.
+struct Measurement {
+  std::int64_t batch = 0;
+  Outcome outcome = Outcome::Died;
+  std::int64_t tensor_peak_bytes = 0;    ///< live tensors, worst moment of step and evaluation
+  std::int64_t reserved_peak_bytes = 0;  ///< what the allocator took from the system for them
+  std::int64_t resident_peak_bytes = 0;  ///< of the whole process
+  double seconds_per_step = 0;           ///< fastest of the timed steps, optimiser included
+  double wall_seconds = 0;               ///< the whole probe, process start included
+  std::string detail{};                  ///< why it did not fit
+  double images_per_second() const {
+    return seconds_per_step > 0 ? static_cast<double>(batch) / seconds_per_step : 0;
+  }
+};
+
+/// Measures one micro-batch size; any failure is an Outcome, never an exception.
+using Probe = std::function<Measurement(std::int64_t batch)>;
+
+/// value(batch) = constant + slope * batch, least squares over measurements.
+struct AffineFit {
+  double constant = 0;
+  double slope = 0;
+  double relative_error = 0;  ///< largest |residual| / value; 0 with two points
+  double at(double batch) const { return constant + slope * batch; }
+};
+AffineFit fit_affine(const std::vector<double>& batches, const std::vector<double>& values);
+
+}  // namespace brim::autotune

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "brim/autotune/measurement.h"
+
+namespace brim::autotune {
+
+/// What can vary.
+struct SearchSpace {
+  std::int64_t min_batch = 1;
+  std::int64_t max_batch = 512;
+  /// Sizes measured first; the largest that memory plainly forbids are left out.
+  std::vector<std::int64_t> first_probes{4, 16};
+};
+
+/// What is good.
+struct Goal {
+  std::int64_t byte_budget = 0;          ///< resident bytes the training process may reach
+  std::int64_t reserved_for_loader = 0;  ///< of them for loader and cache
+  std::int64_t nominal_batch = 64;       ///< accumulation target; no micro-batch exceeds it
+  std::int64_t batch_norm_floor = 16;    ///< below it statistics are poor: warned about
+  double throughput_tolerance = 0.03;    ///< the smallest batch this close to the best wins
+  double safety = 0.02;                  ///< share of the budget left free for what is not seen
+  std::int64_t fixed_batch = 0;          ///< the user's own choice, only verified; 0: none
+};
+
+/// What was chosen, from what, and why.
+struct BatchPlan {
+  std::int64_t batch = 0;
+  std::int64_t accumulate = 1;
+  std::int64_t largest_batch = 0;         ///< that the memory model allows
+  std::int64_t predicted_peak_bytes = 0;  ///< at `batch`
+  std::int64_t measured_peak_bytes = 0;   ///< at `batch`; 0 where it was not probed
+  double predicted_images_per_second = 0;
+  AffineFit memory{}, step_seconds{};
+  std::vector<Measurement> tried{};
+  std::vector<std::string> warnings{};
+  std::string why{};
+};
+
+/// At most three probes: two small ones give memory and time as affine functions of the batch, the
+/// choice is verified unless it was measured already, and corrected downwards while it does not
+/// fit. Throws Error, with the account, when not even `space.min_batch` fits.
+BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& probe);
+
+}  // namespace brim::autotune

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace brim::test {
+
+/// How a program ended and what it said.
+struct ProcessResult {
+  int exit_code = -1;  ///< 128 + signal where a signal ended it
+  std::string output;  ///< standard output
+  std::string error;   ///< standard error
+};
+
+struct ProcessOptions {
+  std::string directory{};       ///< working folder; empty: this one
+  double timeout_seconds = 300;  ///< then it is killed
+  double signal_after_seconds = 0;
+  int signal = 0;  ///< sent after `signal_after_seconds`
+};
+
+/// Runs `words` (program first) to its end.
+ProcessResult run_process(const std::vector<std::string>& words,
+                          const ProcessOptions& options = {});
+
+/// Runs the `brim` program of this build.
+ProcessResult run_brim(std::vector<std::string> arguments, const ProcessOptions& options = {});
+
+}  // namespace brim::test

@@ -1,0 +1,121 @@
+#include "config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "config_options.h"
+#include "support/test_data.h"
+
+namespace brim::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <typename F>
+std::string message_of(F&& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+Config parse(std::vector<std::string> arguments) {
+  CLI::App app;
+  ConfigOptions options(app);
+  std::reverse(arguments.begin(), arguments.end());
+  app.parse(arguments);
+  return options.resolve();
+}
+
+TEST(Config, YamlRoundTripKeepsEveryKey) {
+  Config config;
+  config.data.path = "a \"quoted\" \\ path.yaml";
+  config.train.lr0 = 0.0123456789;
+  config.train.batch = "auto";
+  config.model.auto_anchor = false;
+  test::TempDir folder;
+  write_yaml(config, folder.file("config.yaml"));
+  Config read;
+  read_yaml(read, folder.file("config.yaml"));
+  EXPECT_EQ(to_yaml(read), to_yaml(config));
+}
+
+TEST(Config, UnknownYamlKeyNamesFileLineAndNearestKey) {
+  test::TempDir folder;
+  test::write_file(folder.file("e.yaml"), "train:\n  epochs: 3\n  learning_rate: 1\n  epochz: 4\n");
+  Config config;
+  const std::string first = message_of([&] { read_yaml(config, folder.file("e.yaml")); });
+  EXPECT_THAT(first, HasSubstr("e.yaml:3: unknown key 'train.learning_rate'"));
+  test::write_file(folder.file("f.yaml"), "train:\n  epochz: 4\n");
+  const std::string second = message_of([&] { read_yaml(config, folder.file("f.yaml")); });
+  EXPECT_THAT(second, HasSubstr("f.yaml:2: unknown key 'train.epochz'"));
+  EXPECT_THAT(second, HasSubstr("nearest known key is 'train.epochs'"));
+}
+
+TEST(Config, MisplacedKeyIsSentToItsSection) {
+  EXPECT_THAT(message_of([] { parse({"loader.epochs=3"}); }), HasSubstr("'train.epochs'"));
+}
+
+TEST(Config, ValuesOutOfRangeAndOfTheWrongKindAreRefused) {
+  EXPECT_THAT(message_of([] { parse({"train.epochs=0"}); }), HasSubstr("expected a number in 1.."));
+  EXPECT_THAT(message_of([] { parse({"train.epochs=2.5"}); }), HasSubstr("whole number"));
+  EXPECT_THAT(message_of([] { parse({"train.lr0=nan"}); }), HasSubstr("expected a number"));
+  EXPECT_THAT(message_of([] { parse({"train.cosine=perhaps"}); }), HasSubstr("true or false"));
+  EXPECT_THAT(message_of([] { parse({"loader.cache=rom"}); }), HasSubstr("did you mean 'ram'"));
+  EXPECT_THAT(message_of([] { parse({"train.epochs"}); }), HasSubstr("expected key=value"));
+}
+
+TEST(Config, YoloHabitsSetTheSameKeys) {
+  const Config config =
+      parse({"--data", "d.yaml", "--weights", "w.pt", "--img", "320", "--batch", "-1", "--cache",
+             "--workers", "8", "--epochs", "3", "--device", "0", "--cos-lr", "--noval"});
+  EXPECT_EQ(config.data.path, "d.yaml");
+  EXPECT_EQ(config.model.weights, "w.pt");
+  EXPECT_EQ(config.train.img, 320);
+  EXPECT_EQ(config.train.batch, "-1");
+  EXPECT_EQ(config.loader.cache, "ram");
+  EXPECT_EQ(config.loader.workers, "8");
+  EXPECT_EQ(config.train.device, "cuda:0");
+  EXPECT_TRUE(config.train.cosine);
+  EXPECT_FALSE(config.train.val);
+}
+
+TEST(Config, OverridesWinOverFlagsAndFlagsOverTheExperiment) {
+  test::TempDir folder;
+  test::write_file(folder.file("e.yaml"), "train:\n  epochs: 3\n  img: 96\n  seed: 5\n");
+  const Config config =
+      parse({"--config", folder.file("e.yaml"), "--img", "128", "--epochs", "7", "train.epochs=9"});
+  EXPECT_EQ(config.train.seed, 5);
+  EXPECT_EQ(config.train.img, 128);
+  EXPECT_EQ(config.train.epochs, 9);
+}
+
+TEST(Config, HypFilesOfYoloUsersAreRead) {
+  test::TempDir folder;
+  test::write_file(folder.file("hyp.yaml"),
+                   "lr0: 0.02\nbox: 0.07\nmosaic: 0.5\niou_t: 0.2\nfl_gamma: 1.5\n");
+  Config config;
+  read_hyp(config, folder.file("hyp.yaml"));
+  EXPECT_EQ(config.train.lr0, 0.02);
+  EXPECT_EQ(config.loss.box, 0.07);
+  EXPECT_EQ(config.augment.mosaic, 0.5);
+  EXPECT_EQ(config.loss.fl_gamma, 1.5);
+}
+
+TEST(Config, ReadmeListsEveryKey) {
+  const std::string readme = test::read_file(test::source_dir() + "/configs/README.md");
+  EXPECT_THAT(readme, HasSubstr(key_table())) << "run `brim inspect keys` and paste its table";
+}
+
+TEST(Config, ShippedExperimentsAreValid) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(test::source_dir() + "/configs/experiments")) {
+    Config config;
+    EXPECT_NO_THROW(read_yaml(config, entry.path().string())) << entry.path();
+  }
+}
+
+}  // namespace
+}  // namespace brim::cli

@@ -1,0 +1,185 @@
+// brim cache: fills, checks, shows and removes image caches.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "brim/cache/maintenance.h"
+#include "brim/dataloader/loader.h"
+#include "config_options.h"
+#include "experiment.h"
+#include "program.h"
+
+namespace brim::cli {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+/// Asks the loader for exactly the pixels that `transform` needs, and keeps none of them: reading
+/// an epoch through it fills the cache.
+class FillTransform final : public Transform {
+ public:
+  explicit FillTransform(DecodeRequest request) : request_(request) {}
+  int width() const override { return 1; }
+  int height() const override { return 1; }
+  DecodeRequest decode_request() const override { return request_; }
+  void apply(const Recipe&, std::span<const Source>, TransformScratch*,
+             SampleOut& out) const override {
+    std::fill_n(out.pixels.data, 3, std::uint8_t{0});
+  }
+  std::string describe() const override { return "fill"; }
+
+ private:
+  DecodeRequest request_;
+};
+
+json to_json(const StoreStats& stats) {
+  return {{"entries", stats.entries},       {"bytes", stats.bytes},
+          {"byte_limit", stats.byte_limit}, {"puts", stats.puts},
+          {"rejected", stats.rejected},     {"damaged", stats.damaged},
+          {"last_error", stats.last_error}};
+}
+
+void build_cache(Program& program, const Config& config, Split split, bool as_json) {
+  if (config.loader.cache == "none" || config.loader.cache == "ram") {
+    throw Error("only disk and lmdb caches outlive the program", {.key = "loader.cache"},
+                "use --cache disk or --cache lmdb");
+  }
+  const auto data = open_data(config, split);
+  const auto budget = make_budget(config);
+  const auto store = make_cache(config, budget);
+  const auto transform = training_transform(config, task_of(config, *data));
+  Loader loader(data, std::make_shared<FillTransform>(transform->decode_request()),
+                evaluation_loader(config, 64, store, budget));
+  const auto start = Clock::now();
+  loader.start(0);
+  std::int64_t done = 0;
+  while (const auto batch = loader.next()) {
+    done += batch->size();
+    const StoreStats stats = store->stats();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    program.console.progress(fmt::format(
+        "{}/{} images  {:.0f}/s  {}  already there {}  left {}", done, data->size(),
+        static_cast<double>(done) / std::max(seconds, 1e-3), format_bytes(stats.bytes), stats.hits,
+        format_duration(seconds / static_cast<double>(done) *
+                        static_cast<double>(data->size() - done))));
+    if (stop_requested.load()) break;
+  }
+  store->flush();
+  const StoreStats stats = store->stats();
+  for (const QuarantineEntry& bad : loader.quarantine()) {
+    program.console.warn(bad.path + ": " + bad.reason);
+  }
+  if (!stats.last_error.empty()) program.console.warn(stats.last_error);
+  program.console.print(fmt::format("{}: {} entries, {}; {} images did not fit", store->describe(),
+                                    stats.entries, format_bytes(stats.bytes), stats.rejected));
+  if (as_json) program.console.json(to_json(stats).dump(2));
+  if (stop_requested.load()) program.exit_code = 130;
+}
+
+std::string directory_of(const Config& config) {
+  return config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+}
+
+/// The caches on disk that the command line means: those of one mode, or all of them.
+std::vector<CacheFolder> folders_of(const Config& config) {
+  std::vector<CacheFolder> folders = find_cache_folders(directory_of(config));
+  if (config.loader.cache != "none") {
+    const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
+    std::erase_if(folders, [&](const CacheFolder& folder) { return folder.mode != mode; });
+  }
+  if (folders.empty()) {
+    throw Error("no image cache here", {.file = directory_of(config)},
+                "brim cache build makes one; loader.cache_dir=FOLDER names another place");
+  }
+  return folders;
+}
+
+std::shared_ptr<Store> open_folder(const Config& config, const CacheFolder& folder) {
+  return make_store({.mode = folder.mode, .directory = directory_of(config)});
+}
+
+void verify_caches(Program& program, const Config& config, bool as_json) {
+  json all = json::array();
+  for (const CacheFolder& folder : folders_of(config)) {
+    const auto store = open_folder(config, folder);
+    const VerifyResult check = verify_store(*store, [&](std::int64_t done, std::int64_t total) {
+      program.console.progress(fmt::format("{}/{} entries", done, total));
+    });
+    program.console.print(fmt::format("{} ({}): {} entries, {} intact, {} damaged and dropped, {}",
+                                      folder.directory, to_string(folder.mode), check.entries,
+                                      check.intact, check.damaged,
+                                      format_bytes(check.value_bytes)));
+    all.push_back({{"directory", folder.directory},
+                   {"mode", to_string(folder.mode)},
+                   {"entries", check.entries},
+                   {"intact", check.intact},
+                   {"damaged", check.damaged},
+                   {"value_bytes", check.value_bytes}});
+    if (check.damaged > 0) program.exit_code = 2;
+  }
+  if (as_json) program.console.json(all.dump(2));
+}
+
+void show_caches(Program& program, const Config& config, bool as_json) {
+  json all = json::array();
+  std::vector<std::vector<std::string>> rows{{"cache", "folder", "entries", "values", "on disk"}};
+  for (const CacheFolder& folder : folders_of(config)) {
+    const StoreStats stats = open_folder(config, folder)->stats();
+    rows.push_back({to_string(folder.mode), folder.directory, std::to_string(stats.entries),
+                    format_bytes(stats.bytes), format_bytes(folder.disk_bytes)});
+    json row = to_json(stats);
+    row["mode"] = to_string(folder.mode);
+    row["directory"] = folder.directory;
+    row["disk_bytes"] = folder.disk_bytes;
+    all.push_back(row);
+  }
+  program.console.print(format_table(rows));
+  if (as_json) program.console.json(all.dump(2));
+}
+
+}  // namespace
+
+void add_cache_command(CLI::App& app, Program& program) {
+  CLI::App* cache = app.add_subcommand("cache", "Fills, checks, shows and removes image caches");
+  cache->require_subcommand(1);
+  cache->footer("Example: brim cache build --data data.yaml --img 640 --cache lmdb");
+  struct State {
+    std::unique_ptr<ConfigOptions> build, verify, stats, rm;
+    std::string split = "train";
+    bool json = false;
+  };
+  auto state = std::make_shared<State>();
+  const auto add = [&](const char* name, const char* help,
+                       std::unique_ptr<ConfigOptions>& options) {
+    CLI::App* command = cache->add_subcommand(name, help);
+    options = std::make_unique<ConfigOptions>(*command);
+    command->add_flag("--json", state->json, "print JSON");
+    return command;
+  };
+  CLI::App* build = add("build", "Decodes a data set into a disk or LMDB cache", state->build);
+  build->add_option("--split", state->split, "train, val or test");
+  build->callback([&program, state] {
+    program.console.set_quiet(state->json);
+    build_cache(program, state->build->resolve(), parse_split(state->split), state->json);
+  });
+  add("verify", "Reads every entry back and checks its sum", state->verify)
+      ->callback([&program, state] {
+        program.console.set_quiet(state->json);
+        verify_caches(program, state->verify->resolve(), state->json);
+      });
+  add("stats", "Shows what the caches hold", state->stats)->callback([&program, state] {
+    program.console.set_quiet(state->json);
+    show_caches(program, state->stats->resolve(), state->json);
+  });
+  add("rm", "Removes the caches", state->rm)->callback([&program, state] {
+    program.console.set_quiet(state->json);
+    const std::string directory = directory_of(state->rm->resolve());
+    const std::int64_t bytes = remove_caches(directory);
+    program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
+    if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));
+  });
+}
+
+}  // namespace brim::cli

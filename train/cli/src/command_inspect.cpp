@@ -1,0 +1,228 @@
+// brim inspect: what brim sees in a file, a model, a data set, or the machine.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/dataloader/decode.h"
+#include "brim/train/network.h"
+#include "config_options.h"
+#include "experiment.h"
+#include "program.h"
+
+namespace brim::cli {
+namespace {
+
+using nlohmann::json;
+
+std::vector<std::byte> read_whole(const std::string& path) {
+  if (std::filesystem::is_directory(path)) throw Error("is a folder", {.file = path});
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw Error("cannot open", {.file = path});
+  const std::vector<char> bytes{std::istreambuf_iterator<char>(in),
+                                std::istreambuf_iterator<char>()};
+  std::vector<std::byte> result(bytes.size());
+  std::transform(bytes.begin(), bytes.end(), result.begin(),
+                 [](char c) { return static_cast<std::byte>(c); });
+  return result;
+}
+
+double mean_of(const Image& image) {
+  double sum = 0;
+  for (const std::byte value : image.bytes()) sum += static_cast<double>(value);
+  return image.empty() ? 0 : sum / static_cast<double>(image.bytes().size());
+}
+
+void inspect_images(Program& program, const std::vector<std::string>& files, int size,
+                    bool as_json) {
+  Decoder decoder;
+  Image image;
+  json rows = json::array();
+  const DecodeRequest request =
+      size > 0 ? DecodeRequest{DecodeRequest::Fit::LongestSide, size} : DecodeRequest{};
+  for (const std::string& file : files) {
+    try {
+      const auto bytes = read_whole(file);
+      const ImageInfo info = decoder.inspect(bytes, request);
+      decoder.decode(bytes, request, std::nullopt, image);
+      const double mean = mean_of(image);
+      program.console.print(fmt::format("{}: {}x{}x3 mean {:.2f} {} orientation {} plan {}", file,
+                                        image.height(), image.width(), mean, info.format,
+                                        info.orientation, info.plan));
+      rows.push_back({{"file", file},
+                      {"height", image.height()},
+                      {"width", image.width()},
+                      {"mean", mean},
+                      {"format", info.format},
+                      {"orientation", info.orientation},
+                      {"plan", info.plan}});
+    } catch (const Error& error) {
+      program.exit_code = 2;
+      program.console.print(fmt::format("{}: error: {}", file, error.message()));
+      rows.push_back({{"file", file}, {"error", error.message()}});
+    }
+  }
+  if (as_json) program.console.json(rows.dump(2));
+}
+
+void inspect_memory(Program& program, bool as_json) {
+  const MemoryLimits limits = read_memory_limits();
+  const auto budget = MemoryBudget::make();
+  std::vector<std::vector<std::string>> rows{{"source", "this process may hold"}};
+  json all = json::array();
+  for (const MemoryLimit& limit : limits.all) {
+    rows.push_back({limit.source, format_bytes(limit.limit)});
+    all.push_back({{"source", limit.source},
+                   {"limit_bytes", limit.limit},
+                   {"used_by_others_bytes", limit.used_by_others}});
+  }
+  program.console.print(format_table(rows));
+  program.console.print(
+      fmt::format("decided by {}: {}; brim plans with {}; resident now {}; CPUs {}",
+                  limits.decided_by, format_bytes(limits.effective), format_bytes(budget->limit()),
+                  format_bytes(limits.own_resident), available_cpus()));
+  if (as_json) {
+    program.console.json(json({{"limits", all},
+                               {"decided_by", limits.decided_by},
+                               {"effective_bytes", limits.effective},
+                               {"budget_bytes", budget->limit()},
+                               {"resident_bytes", limits.own_resident},
+                               {"cpus", available_cpus()}})
+                             .dump(2));
+  }
+}
+
+void inspect_model(Program& program, const std::string& name, int classes, bool layers,
+                   bool as_json) {
+  const auto network = make_network({.model = name, .classes = classes});
+  std::int64_t parameters = 0;
+  std::vector<std::vector<std::string>> rows{{"parameter", "shape", "numbers"}};
+  for (const auto& entry : network->named_parameters()) {
+    parameters += entry.value().numel();
+    std::string shape;
+    for (const std::int64_t side : entry.value().sizes()) {
+      shape += (shape.empty() ? "" : "x") + std::to_string(side);
+    }
+    rows.push_back({entry.key(), shape, std::to_string(entry.value().numel())});
+  }
+  if (layers) program.console.print(format_table(rows));
+  program.console.print(fmt::format(
+      "{}: {} parameters ({}), {} classes, input sides multiples of {}", network->name(),
+      parameters, format_bytes(4 * parameters), network->classes(), network->max_stride()));
+  if (as_json) {
+    program.console.json(json({{"model", network->name()},
+                               {"parameters", parameters},
+                               {"classes", network->classes()},
+                               {"max_stride", network->max_stride()}})
+                             .dump(2));
+  }
+}
+
+void inspect_data(Program& program, const Config& config, Split split, bool as_json) {
+  const auto data = open_data(config, split);
+  const auto& names = data->class_names();
+  std::vector<std::int64_t> images(names.size()), labels(names.size());
+  std::map<std::string, std::int64_t> sizes;
+  std::int64_t background = 0, total = 0;
+  RecordScratch scratch;
+  for (std::int64_t i = 0; i < data->size(); ++i) {
+    const Record record = data->record(i, scratch);
+    std::vector<bool> seen(names.size());
+    const auto count = [&](std::int32_t id) {
+      ++labels[static_cast<std::size_t>(id)];
+      ++total;
+      seen[static_cast<std::size_t>(id)] = true;
+    };
+    for (const Box& box : record.boxes) count(box.class_id);
+    if (record.class_id >= 0) count(record.class_id);
+    for (std::size_t id = 0; id < seen.size(); ++id) images[id] += seen[id] ? 1 : 0;
+    if (record.boxes.empty() && record.class_id < 0) ++background;
+    ++sizes[fmt::format("{}x{}", record.width, record.height)];
+  }
+  std::vector<std::vector<std::string>> rows{{"class", "images", "labels"}};
+  json classes = json::array();
+  for (std::size_t id = 0; id < names.size(); ++id) {
+    rows.push_back({names[id], std::to_string(images[id]), std::to_string(labels[id])});
+    classes.push_back({{"name", names[id]}, {"images", images[id]}, {"labels", labels[id]}});
+  }
+  program.console.print(format_table(rows));
+  for (const DatasetWarning& warning : data->warnings()) {
+    program.console.warn(
+        Error(warning.reason, {.file = warning.file, .line = warning.line}).what());
+  }
+  program.console.print(fmt::format(
+      "{} split: {} images ({} without labels), {} labels, {} image sizes, {} warnings",
+      split_name(split), data->size(), background, total, sizes.size(), data->warnings().size()));
+  if (as_json) {
+    program.console.json(json({{"split", split_name(split)},
+                               {"images", data->size()},
+                               {"background", background},
+                               {"labels", total},
+                               {"sizes", sizes.size()},
+                               {"warnings", data->warnings().size()},
+                               {"classes", classes}})
+                             .dump(2));
+  }
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app, Program& program) {
+  CLI::App* inspect = app.add_subcommand(
+      "inspect", "Shows what brim sees in images, data, models and the machine's memory");
+  inspect->require_subcommand(1);
+  inspect->footer("Example: brim inspect image photos/*.jpg --img 640");
+
+  struct State {
+    std::vector<std::string> files;
+    int size = 0, classes = 80;
+    bool json = false, layers = false;
+    std::string name, split = "train";
+    std::unique_ptr<ConfigOptions> data_options;
+  };
+  auto state = std::make_shared<State>();
+  const auto run = [&program, state](auto&& action) {
+    return [&program, state, action] {
+      program.console.set_quiet(state->json);
+      action(*state);
+    };
+  };
+
+  CLI::App* image =
+      inspect->add_subcommand("image", "One line a file: shape, mean, format, plan or error");
+  image->add_option("files", state->files, "image files")->required();
+  image->add_option("--img", state->size, "bring the longer side down to this, as training would");
+  image->add_flag("--json", state->json, "print JSON");
+  image->callback(run([&program](State& s) { inspect_images(program, s.files, s.size, s.json); }));
+
+  CLI::App* memory =
+      inspect->add_subcommand("memory", "Every limit on this process's memory and who set it");
+  memory->add_flag("--json", state->json, "print JSON");
+  memory->callback(run([&program](State& s) { inspect_memory(program, s.json); }));
+
+  CLI::App* model = inspect->add_subcommand("model", "Parameters of a model");
+  model->add_option("model", state->name, "name or YAML of a model")->required();
+  model->add_option("--classes", state->classes, "number of classes");
+  model->add_flag("--layers", state->layers, "list every parameter");
+  model->add_flag("--json", state->json, "print JSON");
+  model->callback(
+      run([&program](State& s) { inspect_model(program, s.name, s.classes, s.layers, s.json); }));
+
+  CLI::App* data = inspect->add_subcommand("data", "Classes, labels and faults of a data set");
+  state->data_options = std::make_unique<ConfigOptions>(*data);
+  data->add_option("--split", state->split, "train, val or test");
+  data->add_flag("--json", state->json, "print JSON");
+  data->callback(run([&program](State& s) {
+    inspect_data(program, s.data_options->resolve(), parse_split(s.split), s.json);
+  }));
+
+  CLI::App* keys =
+      inspect->add_subcommand("keys", "Every key of an experiment (configs/README.md)");
+  keys->callback([&program] { program.console.print(key_table()); });
+}
+
+}  // namespace brim::cli

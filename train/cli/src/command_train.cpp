@@ -1,0 +1,166 @@
+// brim train: trains a network on a data set and leaves a run folder.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "brim/dataloader/loader.h"
+#include "brim/train/evaluate.h"
+#include "config_options.h"
+#include "evaluation.h"
+#include "experiment.h"
+#include "pictures.h"
+#include "program.h"
+#include "run_folder.h"
+#include "train_progress.h"
+#include "training.h"
+#include "tuning.h"
+
+namespace brim::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The configuration of a run that goes on: what its checkpoint holds, then the command line.
+Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
+  if (checkpoint.empty()) checkpoint = newest_checkpoint("runs");
+  const Checkpoint saved = load_checkpoint(checkpoint);
+  if (saved.optimizer.empty()) {
+    throw Error("this checkpoint holds a finished model, not a run to go on with",
+                {.file = checkpoint}, "start from its weights with --weights instead");
+  }
+  Config config;
+  read_yaml_text(config, saved.info.config, checkpoint);
+  config = options.resolve(config);
+  config.output.dir = fs::path(checkpoint).parent_path().string();
+  return config;
+}
+
+std::int64_t decide_batch(Program& program, const Config& config, const Dataset& data, Task task,
+                          const std::shared_ptr<MemoryBudget>& budget, const std::string& folder) {
+  if (const std::int64_t batch = plain_batch(config); batch > 0) return batch;
+  const TunedBatch tuned = tune_batch(program, config, data, task, budget, Memory::Reuse);
+  program.console.print((tuned.remembered ? "remembered " : "tuned ") + tuned.plan.why);
+  for (const std::string& warning : tuned.plan.warnings) program.console.warn(warning);
+  const std::string text = tuned_json(tuned);
+  write_file_atomically(folder + "/tune.json", text.data(), text.size());
+  return tuned.plan.batch;
+}
+
+void print_result(Program& program, const std::string& folder, const TrainResult& result,
+                  bool as_json) {
+  program.console.print("results, plots and weights are in " + folder);
+  if (!as_json) return;
+  nlohmann::json metrics;
+  for (const auto& [name, value] : result.last.metrics) metrics[name] = value;
+  program.console.json(nlohmann::json({{"folder", folder},
+                                       {"reason", to_string(result.reason)},
+                                       {"epochs", result.epochs},
+                                       {"steps", result.steps},
+                                       {"best_fitness", result.best_fitness},
+                                       {"best_epoch", result.best_epoch + 1},
+                                       {"metrics", metrics}})
+                           .dump(2));
+}
+
+void train(Program& program, Config config, const std::string& checkpoint, bool as_json) {
+  Console& console = program.console;
+  const std::string folder =
+      config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
+  const auto data = open_data(config, Split::Train);
+  const Task task = task_of(config, *data);
+  const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
+  show_warnings(*data, console);
+  if (validation) show_warnings(*validation, console);
+  prepare_run_folder(folder);
+
+  const auto budget = make_budget(config);
+  prepare_compute(config, budget);
+  const std::int64_t batch = decide_batch(program, config, *data, task, budget, folder);
+  config.train.batch = std::to_string(batch);  // a resume must not tune again
+  config.output.dir = folder;
+  write_yaml(config, folder + "/config.yaml");
+
+  const auto network = build_network(config, *data, task, console);
+  const auto cache = make_cache(config, budget);
+  LoaderOptions loader_options = training_loader(config, *data, batch, cache, budget);
+  loader_options.quarantine_file = folder + "/quarantine.tsv";
+  Loader loader(data, training_transform(config, task), loader_options);
+  const torch::Device device = device_of(config);
+  const auto source = make_batch_source(loader, device);
+
+  TrainOptions options =
+      training_options(config, *network, *data, batch, loader.batches_per_epoch());
+  options.folder = folder;
+  options.config = to_yaml(config);
+  options.stop = &stop_requested;
+
+  std::unique_ptr<Evaluation> evaluation;
+  if (validation) evaluation = std::make_unique<Evaluation>(config, validation, batch, budget);
+
+  Trainer trainer(network, build_objective(config, *network), options);
+  if (!checkpoint.empty()) trainer.resume(checkpoint);
+  PictureSource pictures(*source, config.output.plots ? folder : "", data->class_names());
+  TrainProgress progress(console, [&] { return bottleneck(loader.statistics()); });
+  const auto csv = make_csv_writer(folder + "/results.csv");
+  const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
+  Observer* const observers[] = {csv.get(), jsonl.get(), &progress};
+
+  const TrainResult result =
+      trainer.fit(pictures,
+                  evaluation ? Evaluator([&](Network& n) { return evaluation->summary(n, device); })
+                             : Evaluator(),
+                  observers);
+  const auto bad = loader.quarantine();
+  if (!bad.empty()) {
+    console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
+                             bad.size(), folder));
+  }
+  if (evaluation) {
+    evaluation->print_table(console);
+    if (config.output.plots) evaluation->draw(folder);
+  }
+  if (config.output.plots) {
+    if (task == Task::Detect) {
+      plot_labels(label_statistics(*data), data->class_names(), folder + "/labels.png");
+    }
+    draw_results(folder);
+  }
+  print_result(program, folder, result, as_json);
+  if (result.reason == EndReason::Stopped) program.exit_code = 130;
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, Program& program) {
+  CLI::App* command = app.add_subcommand("train", "Trains a detector or a classifier");
+  command->footer(
+      "Examples:\n"
+      "  brim train --data data.yaml --model yolov5s --img 640 --batch auto --cache ram\n"
+      "  brim train --data photos/ --task classify --model resnet50 --img 224 --epochs 30\n"
+      "  brim train --config configs/experiments/detect_scratch.yaml --data data.yaml "
+      "train.lr0=0.02\n"
+      "  brim train --resume runs/train/exp/last.pt");
+  struct State {
+    std::unique_ptr<ConfigOptions> options;
+    std::string checkpoint;
+    bool json = false;
+  };
+  auto state = std::make_shared<State>();
+  state->options = std::make_unique<ConfigOptions>(*command);
+  CLI::Option* resume =
+      command
+          ->add_option("--resume", state->checkpoint,
+                       "go on with a stopped run: its last.pt, or the newest below runs/")
+          ->expected(0, 1);
+  command->add_flag("--json", state->json, "print the result as JSON");
+  command->callback([&program, state, resume] {
+    program.console.set_quiet(state->json);
+    const bool resuming = resume->count() > 0;
+    Config config =
+        resuming ? resumed_config(*state->options, state->checkpoint) : state->options->resolve();
+    train(program, config, resuming ? state->checkpoint : "", state->json);
+  });
+}
+
+}  // namespace brim::cli

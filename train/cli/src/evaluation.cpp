@@ -1,0 +1,154 @@
+#include "evaluation.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "brim/train/cpu_allocator.h"
+#include "experiment.h"
+
+namespace brim::cli {
+namespace {
+
+using nlohmann::json;
+
+std::int64_t evaluation_batch(const Config& config, std::int64_t training_batch) {
+  const std::int64_t batch = count_or_auto(config.val.batch, "val.batch");
+  return batch > 0 ? batch : 2 * training_batch;
+}
+
+std::vector<std::vector<std::string>> detection_rows(const DetectionScores& scores,
+                                                     const std::vector<std::string>& names) {
+  std::vector<std::vector<std::string>> rows{{"class", "labels", "P", "R", "mAP50", "mAP50-95"}};
+  const auto row = [](const std::string& name, std::int64_t labels, double p, double r, double a50,
+                      double a95) {
+    return std::vector<std::string>{name,
+                                    std::to_string(labels),
+                                    fmt::format("{:.3f}", p),
+                                    fmt::format("{:.3f}", r),
+                                    fmt::format("{:.3f}", a50),
+                                    fmt::format("{:.3f}", a95)};
+  };
+  rows.push_back(
+      row("all", scores.labels, scores.precision, scores.recall, scores.map50, scores.map50_95));
+  for (const ClassScores& c : scores.classes) {
+    rows.push_back(row(names.at(static_cast<std::size_t>(c.class_id)), c.labels, c.precision,
+                       c.recall, c.ap50, c.ap50_95));
+  }
+  return rows;
+}
+
+std::vector<std::vector<std::string>> classification_rows(const ClassificationScores& scores,
+                                                          const std::vector<std::string>& names) {
+  std::vector<std::vector<std::string>> rows{{"class", "images", "top1", "top5"}};
+  rows.push_back({"all", std::to_string(scores.images), fmt::format("{:.4f}", scores.top1),
+                  fmt::format("{:.4f}", scores.top5)});
+  for (std::size_t i = 0; i < scores.class_top1.size(); ++i) {
+    rows.push_back({names.at(i), std::to_string(scores.class_images[i]),
+                    fmt::format("{:.4f}", scores.class_top1[i]), ""});
+  }
+  return rows;
+}
+
+}  // namespace
+
+Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data,
+                       std::int64_t training_batch, const std::shared_ptr<MemoryBudget>& budget)
+    : data_(std::move(data)),
+      nms_{.confidence = config.val.conf,
+           .iou = config.val.iou,
+           .max_detections = static_cast<int>(config.val.max_det),
+           .multi_label = true},
+      precision_(parse_precision(config.train.precision, "train.precision")) {
+  loader_ = std::make_unique<Loader>(
+      data_, evaluation_transform(config, data_->task()),
+      evaluation_loader(config, evaluation_batch(config, training_batch), nullptr, budget));
+}
+
+void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
+  constexpr std::size_t kPictures = 16;
+  constexpr float kShownConfidence = 0.25F;
+  if (batch.detections.empty() || labelled_.size() >= kPictures) return;
+  const auto pictures = pictures_of(batch.batch, kPictures);
+  for (std::size_t i = 0; i < pictures.size() && labelled_.size() < kPictures; ++i) {
+    const Placement& p = batch.batch.samples.at(i).placement;
+    std::vector<PictureBox> boxes = picture_boxes(batch.detections[i]);
+    std::erase_if(boxes, [](const PictureBox& box) { return box.confidence < kShownConfidence; });
+    for (PictureBox& box : boxes) {  // back from the original image into the sample
+      box.box = {box.box.x1 * p.scale_x + p.pad_x, box.box.y1 * p.scale_y + p.pad_y,
+                 box.box.x2 * p.scale_x + p.pad_x, box.box.y2 * p.scale_y + p.pad_y};
+    }
+    labelled_.push_back(copy_picture(pictures[i]));
+    found_.push_back(std::move(boxes));
+  }
+}
+
+EvaluationSummary Evaluation::summary(Network& network, torch::Device device,
+                                      Objective* objective) {
+  const AllocatorPhase phase("evaluation");
+  const auto source = make_batch_source(*loader_, device);
+  labelled_.clear();
+  found_.clear();
+  EvaluateOptions options;
+  options.nms = nms_;
+  options.device = device;
+  options.precision = resolve_precision(precision_, device);
+  options.objective = objective;
+  options.on_batch = [this](const EvaluatedBatch& batch) { keep_pictures(batch); };
+  result_ = evaluate(network, *source, options);
+  return summarize(result_);
+}
+
+void Evaluation::draw(const std::string& folder) const {
+  const auto& names = data_->class_names();
+  if (result_.task == Task::Detect) {
+    plot_curve(result_.detection, Curve::PrecisionByRecall, names, folder + "/PR_curve.png");
+    plot_curve(result_.detection, Curve::F1, names, folder + "/F1_curve.png");
+    plot_curve(result_.detection, Curve::Precision, names, folder + "/P_curve.png");
+    plot_curve(result_.detection, Curve::Recall, names, folder + "/R_curve.png");
+    if (!labelled_.empty()) {
+      draw_comparison(views(labelled_), found_, names, folder + "/val_predictions.jpg");
+    }
+  }
+  if (result_.confusion) {
+    plot_matrix(matrix_plot(*result_.confusion, names), folder + "/confusion_matrix.png");
+  }
+}
+
+void Evaluation::print_table(Console& console) const {
+  if (result_.task == Task::Detect) {
+    console.print(format_table(detection_rows(result_.detection, data_->class_names())));
+  } else {
+    console.print(format_table(classification_rows(result_.classification, data_->class_names())));
+  }
+}
+
+std::string Evaluation::to_json() const {
+  json document;
+  document["images"] = result_.images;
+  for (const auto& [name, value] : summarize(result_).metrics) document["metrics"][name] = value;
+  document["seconds"] = {{"forward", result_.forward_seconds},
+                         {"nms", result_.nms_seconds},
+                         {"wait", result_.wait_seconds}};
+  const auto& names = data_->class_names();
+  if (result_.task == Task::Detect) {
+    for (const ClassScores& c : result_.detection.classes) {
+      document["classes"].push_back({{"name", names.at(static_cast<std::size_t>(c.class_id))},
+                                     {"labels", c.labels},
+                                     {"P", c.precision},
+                                     {"R", c.recall},
+                                     {"mAP50", c.ap50},
+                                     {"mAP50-95", c.ap50_95}});
+    }
+  } else {
+    const ClassificationScores& scores = result_.classification;
+    for (std::size_t i = 0; i < scores.class_top1.size(); ++i) {
+      document["classes"].push_back({{"name", names.at(i)},
+                                     {"images", scores.class_images[i]},
+                                     {"top1", scores.class_top1[i]}});
+    }
+  }
+  return document.dump(2);
+}
+
+}  // namespace brim::cli

@@ -1,0 +1,182 @@
+#include "experiment.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "brim/cache/error.h"
+#include "program.h"
+
+namespace brim::cli {
+namespace {
+
+DecodeLimits decode_limits(const Config& config) {
+  DecodeLimits limits;
+  limits.truncated = config.loader.truncated == "accept" ? Truncated::Accept : Truncated::Reject;
+  return limits;
+}
+
+std::string index_directory(const Config& config) {
+  if (config.data.index_dir == "none") return "";
+  if (config.data.index_dir != "auto") return config.data.index_dir;
+  const std::string cache = user_cache_directory();
+  return cache.empty() ? "" : cache + "/index";
+}
+
+/// Weights that make every class equally likely: a sample weighs the sum over its labels of
+/// 1 / (labels of that class); an unlabelled one as the lightest labelled one.
+std::vector<double> balanced_weights(const Dataset& dataset) {
+  RecordScratch scratch;
+  std::vector<double> labels(dataset.class_names().size(), 0.0);
+  const auto for_each_label = [&](std::int64_t index, auto&& visit) {
+    const Record record = dataset.record(index, scratch);
+    for (const Box& box : record.boxes) visit(static_cast<std::size_t>(box.class_id));
+    if (record.class_id >= 0) visit(static_cast<std::size_t>(record.class_id));
+  };
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    for_each_label(i, [&](std::size_t id) { labels.at(id) += 1; });
+  }
+  std::vector<double> weights(static_cast<std::size_t>(dataset.size()), 0.0);
+  double lightest = 0;
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    double& weight = weights[static_cast<std::size_t>(i)];
+    for_each_label(i, [&](std::size_t id) { weight += 1 / labels[id]; });
+    if (weight > 0 && (lightest == 0 || weight < lightest)) lightest = weight;
+  }
+  for (double& weight : weights) weight = weight > 0 ? weight : std::max(lightest, 1e-12);
+  return weights;
+}
+
+LoaderOptions common_loader(const Config& config, std::int64_t batch, std::shared_ptr<Store> cache,
+                            std::shared_ptr<MemoryBudget> budget) {
+  LoaderOptions options;
+  options.batch_size = batch;
+  options.workers = static_cast<int>(count_or_auto(config.loader.workers, "loader.workers"));
+  options.prefetch_batches =
+      static_cast<int>(count_or_auto(config.loader.prefetch, "loader.prefetch"));
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.decode = decode_limits(config);
+  options.cache = std::move(cache);
+  options.cache_content =
+      config.loader.content == "encoded" ? CacheContent::Encoded : CacheContent::Decoded;
+  options.budget = std::move(budget);
+  options.max_bad_fraction = config.loader.max_bad_fraction;
+  return options;
+}
+
+}  // namespace
+
+std::int64_t count_or_auto(const std::string& text, const std::string& key) {
+  if (text == "auto" || text == "-1") return kAuto;
+  std::int64_t value = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size() || value < 0) {
+    throw Error("expected a count or auto, found '" + text + "'", {.key = key});
+  }
+  return value;
+}
+
+std::shared_ptr<const Dataset> open_data(const Config& config, Split split) {
+  if (config.data.path.empty()) {
+    throw Error("no data given", {.key = "data.path"},
+                "name a data.yaml, a folder of class folders, COCO JSON, tar shards or IDX files "
+                "with --data");
+  }
+  DatasetOptions options;
+  options.split = split;
+  options.single_class = config.data.single_class;
+  options.index_directory = index_directory(config);
+  return open_dataset(config.data.path, options);
+}
+
+Task task_of(const Config& config, const Dataset& dataset) {
+  if (config.data.task == "detect" && dataset.task() != Task::Detect) {
+    throw Error("the data has classes but no boxes, so a detector cannot learn from it",
+                {.key = "data.task"}, "leave --task away, or use --task classify");
+  }
+  if (config.data.task == "classify" && dataset.task() != Task::Classify) {
+    throw Error("the data has boxes, not one class per image", {.key = "data.task"},
+                "leave --task away, or use --task detect");
+  }
+  return dataset.task();
+}
+
+std::shared_ptr<MemoryBudget> make_budget(const Config& config) {
+  if (config.memory.limit == "auto") return MemoryBudget::make();
+  return MemoryBudget::make(
+      {.byte_limit = parse_bytes(config.memory.limit, "memory.limit"), .fraction = 1.0});
+}
+
+std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBudget> budget) {
+  CacheOptions options;
+  options.mode = parse_cache_mode(config.loader.cache, "loader.cache");
+  if (options.mode == CacheMode::None) return nullptr;
+  if (config.loader.cache_size != "auto") {
+    options.byte_limit = parse_bytes(config.loader.cache_size, "loader.cache_size");
+  }
+  options.directory =
+      config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+  options.budget = std::move(budget);
+  return make_store(options);
+}
+
+std::shared_ptr<const Transform> training_transform(const Config& config, Task task) {
+  const int size = static_cast<int>(config.train.img);
+  const AugmentSettings& a = config.augment;
+  if (task == Task::Classify) {
+    return make_classification_transform(size, {.min_area = a.min_area,
+                                                .fliplr = a.fliplr,
+                                                .flipud = a.flipud,
+                                                .hsv_h = a.hsv_h,
+                                                .hsv_s = a.hsv_s,
+                                                .hsv_v = a.hsv_v});
+  }
+  return make_detection_transform(size, {.hsv_h = a.hsv_h,
+                                         .hsv_s = a.hsv_s,
+                                         .hsv_v = a.hsv_v,
+                                         .degrees = a.degrees,
+                                         .translate = a.translate,
+                                         .scale = a.scale,
+                                         .shear = a.shear,
+                                         .perspective = a.perspective,
+                                         .flipud = a.flipud,
+                                         .fliplr = a.fliplr,
+                                         .mosaic = a.mosaic,
+                                         .mosaic9 = a.mosaic9,
+                                         .mixup = a.mixup,
+                                         .copy_paste = a.copy_paste});
+}
+
+std::shared_ptr<const Transform> evaluation_transform(const Config& config, Task task) {
+  const int size = static_cast<int>(config.train.img);
+  return task == Task::Classify ? make_center_crop_transform(size)
+                                : make_letterbox_transform(size, size);
+}
+
+LoaderOptions training_loader(const Config& config, const Dataset& dataset, std::int64_t batch,
+                              std::shared_ptr<Store> cache, std::shared_ptr<MemoryBudget> budget) {
+  LoaderOptions options = common_loader(config, batch, std::move(cache), std::move(budget));
+  if (config.data.class_weighted) {
+    options.sampler =
+        make_weighted_sampler(balanced_weights(dataset), dataset.size(), options.seed);
+  }
+  options.partners = config.loader.partners == "uniform" ? Partners::Uniform : Partners::Window;
+  options.window = static_cast<int>(config.loader.window);
+  options.lanes = static_cast<int>(config.loader.lanes);
+  return options;
+}
+
+LoaderOptions evaluation_loader(const Config& config, std::int64_t batch,
+                                std::shared_ptr<Store> cache,
+                                std::shared_ptr<MemoryBudget> budget) {
+  LoaderOptions options = common_loader(config, batch, std::move(cache), std::move(budget));
+  options.order = Order::Sequential;
+  return options;
+}
+
+int compute_threads(const Config& config) {
+  const std::int64_t threads = count_or_auto(config.train.threads, "train.threads");
+  return threads > 0 ? static_cast<int>(threads) : available_cpus();
+}
+
+}  // namespace brim::cli

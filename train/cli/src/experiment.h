@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/cache/stores.h"
+#include "brim/dataloader/dataset.h"
+#include "brim/dataloader/loader_options.h"
+#include "brim/dataloader/transform.h"
+#include "config.h"
+
+namespace brim::cli {
+
+/// Turns the words of a Config into the objects that commands work with. Every function throws
+/// Error naming the key at fault.
+
+/// `text` of `key` as a count; "auto" and "-1" become kAuto.
+std::int64_t count_or_auto(const std::string& text, const std::string& key);
+
+/// The part `split` of the configured data, through the index cache of the user's cache folder.
+std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
+/// What is learnt: as configured, else what `dataset` is. Throws Error when it cannot be learnt.
+Task task_of(const Config& config, const Dataset& dataset);
+
+std::shared_ptr<MemoryBudget> make_budget(const Config& config);
+/// Null when no cache is wanted.
+std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBudget> budget);
+
+std::shared_ptr<const Transform> training_transform(const Config& config, Task task);
+std::shared_ptr<const Transform> evaluation_transform(const Config& config, Task task);
+
+/// Options of the training loader: order, augmentation partners, cache, budget and bad-file rules.
+LoaderOptions training_loader(const Config& config, const Dataset& dataset, std::int64_t batch,
+                              std::shared_ptr<Store> cache, std::shared_ptr<MemoryBudget> budget);
+/// Options of an evaluation loader: every sample once, in order.
+LoaderOptions evaluation_loader(const Config& config, std::int64_t batch,
+                                std::shared_ptr<Store> cache, std::shared_ptr<MemoryBudget> budget);
+
+/// Compute threads: as configured, else every CPU this process may use.
+int compute_threads(const Config& config);
+
+}  // namespace brim::cli

@@ -1,0 +1,59 @@
+#include "loaded_model.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "brim/train/checkpoint.h"
+#include "brim/train/weights.h"
+
+namespace brim::cli {
+namespace {
+
+/// Empty where `path` is a readable state_dict rather than a checkpoint.
+std::optional<Checkpoint> checkpoint_at(const std::string& path) {
+  try {
+    return load_checkpoint(path);
+  } catch (const Error& error) {
+    if (!error.message().starts_with("not a checkpoint")) throw;
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
+                       std::int64_t default_img, Console& console) {
+  const std::string& path = config.model.weights;
+  if (path.empty()) {
+    throw Error("no weights given", {.key = "model.weights"},
+                "name them with --weights runs/train/exp/best.pt");
+  }
+  LoadedModel model;
+  if (const auto checkpoint = checkpoint_at(path)) {
+    const CheckpointInfo& info = checkpoint->info;
+    Config trained;
+    if (!info.config.empty()) read_yaml_text(trained, info.config, path);
+    model.class_names = info.class_names;
+    model.network =
+        make_network({.model = trained.model.name.empty() ? info.network : trained.model.name,
+                      .classes = static_cast<int>(info.class_names.size())});
+    load_state(*model.network, checkpoint->ema.empty() ? checkpoint->model : checkpoint->ema);
+    if (config.train.img == default_img) config.train.img = trained.train.img;
+    console.print(fmt::format("{}: {}, {} classes, after {} epochs", path, info.network,
+                              info.class_names.size(), info.epoch));
+    return model;
+  }
+  if (class_names.empty()) {
+    throw Error("a state_dict does not name its classes", {.file = path},
+                "give the data it was trained on with --data");
+  }
+  model.class_names = class_names;
+  model.network =
+      make_network({.model = config.model.name, .classes = static_cast<int>(class_names.size())});
+  const TransferReport report = load_weights(*model.network, path);
+  console.print(fmt::format("{}: transferred {}", path, report.summary()));
+  return model;
+}
+
+}  // namespace brim::cli

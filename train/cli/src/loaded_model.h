@@ -1,0 +1,25 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brim/train/network.h"
+#include "config.h"
+#include "console.h"
+
+namespace brim::cli {
+
+/// A trained network and what its file says of it.
+struct LoadedModel {
+  std::shared_ptr<Network> network;
+  std::vector<std::string> class_names;
+};
+
+/// Loads `model.weights`: a checkpoint of brim's names its own network and classes, and sets
+/// `config.train.img` where the command line left it (`default_img`); a state_dict is put into
+/// `model.name` with `class_names`. Throws Error.
+LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
+                       std::int64_t default_img, Console& console);
+
+}  // namespace brim::cli

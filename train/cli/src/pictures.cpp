@@ -1,0 +1,82 @@
+#include "pictures.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace brim::cli {
+
+OwnedPicture copy_picture(const Picture& picture) {
+  OwnedPicture copy;
+  const ImageView& in = picture.pixels;
+  copy.pixels.resize(in.width, in.height);
+  const MutableImageView out = copy.pixels.mutable_view();
+  for (int y = 0; y < in.height; ++y)
+    std::copy_n(in.row(y), std::ptrdiff_t{3} * in.width, out.row(y));
+  copy.boxes = picture.boxes;
+  copy.caption = picture.caption;
+  return copy;
+}
+
+std::vector<Picture> views(const std::vector<OwnedPicture>& pictures) {
+  std::vector<Picture> result;
+  for (const OwnedPicture& picture : pictures) result.push_back(picture.view());
+  return result;
+}
+
+PictureSource::PictureSource(BatchSource& source, std::string folder,
+                             std::vector<std::string> class_names)
+    : source_(source), folder_(std::move(folder)), class_names_(std::move(class_names)) {}
+
+void PictureSource::start(std::int64_t epoch, std::int64_t first_batch) {
+  source_.start(epoch, first_batch);
+}
+
+std::optional<TensorBatch> PictureSource::next() {
+  constexpr int kBatches = 3;
+  std::optional<TensorBatch> batch = source_.next();
+  if (batch && !folder_.empty() && drawn_ < kBatches) {
+    TensorBatch on_cpu = *batch;
+    on_cpu.images = batch->images.to(torch::kCPU);
+    on_cpu.targets = batch->targets.defined() ? batch->targets.to(torch::kCPU) : batch->targets;
+    on_cpu.class_ids =
+        batch->class_ids.defined() ? batch->class_ids.to(torch::kCPU) : batch->class_ids;
+    draw_grid(pictures_of(on_cpu), class_names_,
+              folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
+  }
+  return batch;
+}
+
+namespace {
+
+std::vector<std::string> cells_of(const std::string& line) {
+  std::vector<std::string> cells;
+  std::stringstream in(line);
+  for (std::string cell; std::getline(in, cell, ',');) {
+    const auto begin = cell.find_first_not_of(" \t\r");
+    const auto end = cell.find_last_not_of(" \t\r");
+    cells.push_back(begin == std::string::npos ? "" : cell.substr(begin, end - begin + 1));
+  }
+  return cells;
+}
+
+}  // namespace
+
+void draw_results(const std::string& folder) {
+  std::ifstream in(folder + "/results.csv");
+  std::string line;
+  if (!std::getline(in, line)) return;
+  ResultsTable table{.columns = cells_of(line)};
+  while (std::getline(in, line)) {
+    std::vector<double> row;
+    for (const std::string& cell : cells_of(line)) {
+      row.push_back(cell.empty() ? std::numeric_limits<double>::quiet_NaN() : std::stod(cell));
+    }
+    row.resize(table.columns.size(), std::numeric_limits<double>::quiet_NaN());
+    table.rows.push_back(std::move(row));
+  }
+  if (!table.rows.empty()) plot_results(table, folder + "/results.png");
+}
+
+}  // namespace brim::cli

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brim/dataloader/image.h"
+#include "brim/train/batch_source.h"
+#include "brim/train/plots.h"
+
+namespace brim::cli {
+
+/// A picture that outlives the batch it was taken from.
+struct OwnedPicture {
+  Image pixels{};
+  std::vector<PictureBox> boxes{};
+  std::string caption{};
+  Picture view() const { return {pixels.view(), boxes, caption}; }
+};
+
+OwnedPicture copy_picture(const Picture& picture);
+std::vector<Picture> views(const std::vector<OwnedPicture>& pictures);
+
+/// Passes batches through and draws the first three of a run as train_batch<N>.jpg.
+class PictureSource final : public BatchSource {
+ public:
+  /// Draws nothing where `folder` is empty.
+  PictureSource(BatchSource& source, std::string folder, std::vector<std::string> class_names);
+  std::int64_t batches_per_epoch() const override { return source_.batches_per_epoch(); }
+  void start(std::int64_t epoch, std::int64_t first_batch) override;
+  std::optional<TensorBatch> next() override;
+
+ private:
+  BatchSource& source_;
+  std::string folder_;
+  std::vector<std::string> class_names_;
+  int drawn_ = 0;
+};
+
+/// results.png from results.csv, both in `folder`. Does nothing without the file.
+void draw_results(const std::string& folder);
+
+}  // namespace brim::cli

@@ -1,0 +1,88 @@
+#include "program.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "brim/cache/error.h"
+#include "brim/cache/stores.h"
+#include "tuning.h"
+
+namespace brim::cli {
+
+std::atomic<bool> stop_requested{false};
+
+namespace {
+
+void on_signal(int signal) {
+  if (stop_requested.exchange(true)) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+void prepare_process() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+  // Many input sizes would otherwise fill oneDNN's caches of compiled kernels (gigabytes).
+  setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "16", 0);
+  setenv("LRU_CACHE_CAPACITY", "16", 0);
+  // A bad image is reported by brim, with its path; the codecs' own lines add nothing.
+  setenv("OPENCV_LOG_LEVEL", "SILENT", 0);
+}
+
+std::string text_of(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+std::string user_cache_directory() {
+  return default_cache_directory(text_of("XDG_CACHE_HOME"), text_of("HOME"));
+}
+
+int run_program(int argc, char** argv) {
+  prepare_process();
+  Program program;
+  std::error_code ignored;
+  program.executable = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
+
+  CLI::App app{
+      "brim trains detectors and classifiers: fill the device to the brim; never spill, never "
+      "starve.",
+      "brim"};
+  app.set_version_flag("--version", std::string("brim ") + BRIM_VERSION);
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::simple);
+  add_train_command(app, program);
+  add_val_command(app, program);
+  add_predict_command(app, program);
+  add_tune_command(app, program);
+  add_cache_command(app, program);
+  add_data_command(app, program);
+  add_inspect_command(app, program);
+  add_bench_command(app, program);
+  add_probe_command(app, program);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const Error& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "error: out of memory\nhint: a smaller --memory, --batch or --img\n");
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "brim: internal error: %s\n", error.what());
+    return 1;
+  }
+  return program.exit_code;
+}
+
+}  // namespace brim::cli

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "brim/train/observer.h"
+#include "console.h"
+
+namespace brim::cli {
+
+/// Shows a training: a progress line within each epoch (rate, time left, data wait, memory, losses)
+/// and one line per epoch, followed by what limited it.
+class TrainProgress final : public Observer {
+ public:
+  /// `verdict` gives the loader's sentence about the epoch that ended.
+  TrainProgress(Console& console, std::function<std::string()> verdict);
+
+  void on_start(const RunInfo& info) override;
+  void on_step(const StepEvent& event) override;
+  void on_epoch(const EpochEvent& event) override;
+  void on_note(const Note& note) override;
+  void on_end(const EndEvent& event) override;
+
+ private:
+  Console& console_;
+  std::function<std::string()> verdict_;
+  RunInfo info_{};
+  int epoch_ = -1;
+  std::int64_t images_ = 0, batches_ = 0;
+  double busy_seconds_ = 0, wait_seconds_ = 0;
+  bool heading_shown_ = false;
+};
+
+/// Resident bytes of this process now.
+std::int64_t resident_bytes();
+
+}  // namespace brim::cli

@@ -1,0 +1,175 @@
+#include "training.h"
+
+#include <fmt/format.h>
+
+#include "brim/train/anchors.h"
+#include "brim/train/classification_loss.h"
+#include "brim/train/cpu_allocator.h"
+#include "brim/train/detection_loss.h"
+#include "brim/train/schedule.h"
+#include "brim/train/weights.h"
+#include "experiment.h"
+
+namespace brim::cli {
+
+void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& budget) {
+  if (config.memory.allocator == "pool") install_cpu_allocator({.budget = budget});
+  at::set_num_threads(compute_threads(config));
+  torch::manual_seed(static_cast<std::uint64_t>(config.train.seed));
+}
+
+torch::Device device_of(const Config& config) {
+  try {
+    torch::Device device(config.train.device);
+    if (device.is_cuda() && !torch::cuda::is_available()) {
+      throw Error("no CUDA device can be used here", {.key = "train.device"},
+                  "use --device cpu, or a build with a CUDA LibTorch on a machine with a driver");
+    }
+    return device;
+  } catch (const c10::Error&) {
+    throw Error("expected cpu, cuda or cuda:N, found '" + config.train.device + "'",
+                {.key = "train.device"});
+  }
+}
+
+std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers) {
+  std::vector<std::string> prefixes;
+  if (network.name().starts_with("resnet")) {
+    const std::vector<std::string> order{"conv1.",  "bn1.",    "layer1.", "layer2.",
+                                         "layer3.", "layer4.", "fc."};
+    for (std::int64_t i = 0; i < layers && i < std::ssize(order); ++i) {
+      prefixes.push_back(order[static_cast<std::size_t>(i)]);
+    }
+    return prefixes;
+  }
+  for (std::int64_t i = 0; i < layers; ++i) prefixes.push_back(fmt::format("model.{}.", i));
+  return prefixes;
+}
+
+void show_warnings(const Dataset& dataset, Console& console) {
+  constexpr std::size_t kShown = 20;
+  const auto& warnings = dataset.warnings();
+  for (std::size_t i = 0; i < std::min(kShown, warnings.size()); ++i) {
+    console.warn(
+        Error(warnings[i].reason, {.file = warnings[i].file, .line = warnings[i].line}).what());
+  }
+  if (warnings.size() > kShown) {
+    console.warn(
+        fmt::format("... and {} more; `brim inspect data` shows all", warnings.size() - kShown));
+  }
+}
+
+namespace {
+
+void transfer_weights(Network& network, const std::string& path, Console& console) {
+  const TransferReport report = load_weights(network, path);
+  console.print(fmt::format("{}: transferred {}", path, report.summary()));
+}
+
+void check_network_anchors(const Config& config, Detector& detector, const Dataset& dataset,
+                           Console& console) {
+  const int size = static_cast<int>(config.train.img);
+  const auto labels = label_sizes(dataset, size);
+  if (labels.empty()) return;
+  const AnchorCheck check = check_anchors(
+      detector, labels,
+      {.anchor_t = config.loss.anchor_t, .seed = static_cast<std::uint64_t>(config.train.seed)});
+  console.print(
+      check.replaced
+          ? fmt::format("anchors reached {:.1f}% of the labels; refitted ones reach {:.1f}%",
+                        100 * check.before.recall, 100 * check.after.recall)
+          : fmt::format("anchors reach {:.1f}% of the labels", 100 * check.before.recall));
+}
+
+}  // namespace
+
+std::shared_ptr<Network> build_network(const Config& config, const Dataset& dataset, Task task,
+                                       Console& console) {
+  auto network = make_network(
+      {.model = config.model.name, .classes = static_cast<int>(dataset.class_names().size())});
+  if (network->task() != task) {
+    throw Error(fmt::format("{} is a {}, but the data is for {}", network->name(),
+                            network->task() == Task::Detect ? "detector" : "classifier",
+                            task == Task::Detect ? "detection" : "classification"),
+                {.key = "model.name"},
+                task == Task::Detect ? "use --model yolov5n" : "use --model resnet18");
+  }
+  if (task == Task::Detect && config.train.img % network->max_stride() != 0) {
+    throw Error(fmt::format("{} needs sides that are multiples of {}, found {}", network->name(),
+                            network->max_stride(), config.train.img),
+                {.key = "train.img"},
+                fmt::format("the next one is {}", (config.train.img / network->max_stride() + 1) *
+                                                      network->max_stride()));
+  }
+  if (!config.model.weights.empty()) transfer_weights(*network, config.model.weights, console);
+  if (auto* detector = dynamic_cast<Detector*>(network.get());
+      detector != nullptr && config.model.auto_anchor) {
+    check_network_anchors(config, *detector, dataset, console);
+  }
+  return network;
+}
+
+std::shared_ptr<Objective> build_objective(const Config& config, Network& network) {
+  const LossSettings& loss = config.loss;
+  if (const auto* detector = dynamic_cast<const Detector*>(&network)) {
+    return std::make_shared<DetectionLoss>(
+        detector->anchors(), network.classes(),
+        DetectionLossOptions{.box = loss.box,
+                             .cls = loss.cls,
+                             .obj = loss.obj,
+                             .cls_pw = loss.cls_pw,
+                             .obj_pw = loss.obj_pw,
+                             .anchor_t = loss.anchor_t,
+                             .fl_gamma = loss.fl_gamma,
+                             .label_smoothing = loss.label_smoothing,
+                             .image_size = static_cast<int>(config.train.img)});
+  }
+  return std::make_shared<ClassificationLoss>(
+      ClassificationLossOptions{.label_smoothing = loss.label_smoothing});
+}
+
+TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
+                              std::int64_t batch, std::int64_t batches_per_epoch) {
+  const TrainSettings& train = config.train;
+  const ScheduleOptions schedule{.lr0 = train.lr0,
+                                 .lrf = train.lrf,
+                                 .momentum = train.momentum,
+                                 .warmup_epochs = train.warmup_epochs,
+                                 .warmup_momentum = train.warmup_momentum,
+                                 .warmup_bias_lr = train.warmup_bias_lr,
+                                 .cosine = train.cosine,
+                                 .epochs = train.epochs,
+                                 .batches_per_epoch = batches_per_epoch,
+                                 .batch_size = batch,
+                                 .nominal_batch = train.nominal_batch};
+  TrainOptions options;
+  options.epochs = static_cast<int>(train.epochs);
+  options.max_steps = train.max_steps;
+  options.batch_size = batch;
+  options.nominal_batch = train.nominal_batch;
+  options.optimizer = {.kind = parse_optimizer(train.optimizer, "train.optimizer"),
+                       .momentum = train.momentum,
+                       .weight_decay = train.weight_decay};
+  options.schedule = [schedule](int epoch, std::int64_t index, std::int64_t batches) {
+    ScheduleOptions now = schedule;
+    now.batches_per_epoch = batches;
+    const ScheduleStep step = schedule_at(now, epoch * batches + index);
+    return StepPlan{.rates = {step.lr_bias, step.lr_weight, step.lr_norm},
+                    .momentum = step.momentum,
+                    .accumulate = step.accumulate};
+  };
+  options.clip_norm = train.clip_norm;
+  options.precision = parse_precision(train.precision, "train.precision");
+  options.device = device_of(config);
+  options.multi_scale = train.multi_scale ? 0.5 : 0.0;
+  options.freeze = frozen_prefixes(network, config.model.freeze);
+  options.evaluate_every = train.val ? 1 : 0;
+  options.patience = static_cast<int>(train.patience);
+  options.seed = static_cast<std::uint64_t>(train.seed);
+  options.data_id = fmt::format("{:016x} seed {} batch {} img {}", dataset.fingerprint(),
+                                train.seed, batch, train.img);
+  options.class_names = dataset.class_names();
+  return options;
+}
+
+}  // namespace brim::cli

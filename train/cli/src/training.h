@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/dataloader/dataset.h"
+#include "brim/train/network.h"
+#include "brim/train/objective.h"
+#include "brim/train/trainer.h"
+#include "config.h"
+#include "console.h"
+
+namespace brim::cli {
+
+/// Turns a Config into what the Trainer needs. Every function throws Error naming the key at fault.
+
+/// Threads, random seed, tensor memory: once per process, before the first tensor.
+void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& budget);
+
+torch::Device device_of(const Config& config);
+
+/// The network for `dataset`, with `model.weights` transferred into it and, for detectors, anchors
+/// checked against the labels; `console` hears what was done.
+std::shared_ptr<Network> build_network(const Config& config, const Dataset& dataset, Task task,
+                                       Console& console);
+std::shared_ptr<Objective> build_objective(const Config& config, Network& network);
+
+/// Options of a run at `batch` images a step over `samples` images an epoch.
+TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
+                              std::int64_t batch, std::int64_t batches_per_epoch);
+
+/// Name prefixes of the first `model.freeze` layers.
+std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers);
+
+/// Prints the first warnings of `dataset` and how many there are in all.
+void show_warnings(const Dataset& dataset, Console& console);
+
+}  // namespace brim::cli

@@ -1,0 +1,228 @@
+#include "tuning.h"
+
+#include <fmt/format.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "brim/autotune/probe_process.h"
+#include "brim/cache/key.h"
+#include "brim/train/checkpoint.h"
+#include "experiment.h"
+
+namespace brim::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// A file that is gone when the scope ends.
+class ScratchFile {
+ public:
+  explicit ScratchFile(const std::string& text) {
+    path_ = (fs::temp_directory_path() / "brim-probe-XXXXXX").string();
+    const int fd = mkstemp(path_.data());
+    if (fd < 0) throw Error("cannot make a temporary file", {.file = path_});
+    close(fd);
+    std::ofstream(path_) << text;
+  }
+  ~ScratchFile() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// Most labels that one training sample can show: the fullest image, as often as a mosaic holds it.
+std::int64_t most_boxes(const Config& config, const Dataset& dataset) {
+  std::size_t most = 1;
+  RecordScratch scratch;
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    most = std::max(most, dataset.record(i, scratch).boxes.size());
+  }
+  const int tiles = config.augment.mosaic9 > 0 ? 9 : config.augment.mosaic > 0 ? 4 : 1;
+  return static_cast<std::int64_t>(most) * tiles * (config.augment.mixup > 0 ? 2 : 1);
+}
+
+std::int64_t largest_image(const Config& config) {
+  return config.train.multi_scale ? config.train.img * 3 / 2 : config.train.img;
+}
+
+/// What a remembered result must have in common with the case at hand.
+std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
+                    std::size_t classes) {
+  const TrainSettings& t = config.train;
+  // Budgets that differ by little (other programs come and go) share a result.
+  const auto budget_step =
+      static_cast<std::int64_t>(std::floor(std::log2(static_cast<double>(goal.byte_budget)) * 8));
+  return fmt::format("v2|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+                     classes, largest_image(config), t.precision, t.device, t.optimizer, t.ema,
+                     t.nominal_batch, t.batch, compute_threads(config), budget_step,
+                     goal.reserved_for_loader >> 26, boxes / 16, config.model.freeze,
+                     config.memory.allocator, TORCH_VERSION);
+}
+
+std::string memory_file(const std::string& key_text) {
+  const std::string folder = user_cache_directory();
+  if (folder.empty()) return "";
+  const CacheKey key = make_cache_key({.path = key_text}, "tune");
+  return fmt::format("{}/tune/{:016x}{:016x}.json", folder, key.high, key.low);
+}
+
+json fit_json(const autotune::AffineFit& fit) {
+  return {{"constant", fit.constant}, {"slope", fit.slope}, {"relative_error", fit.relative_error}};
+}
+
+json plan_json(const autotune::BatchPlan& plan) {
+  json tried = json::array();
+  for (const auto& m : plan.tried) tried.push_back(json::parse(autotune::to_json(m)));
+  return {{"batch", plan.batch},
+          {"accumulate", plan.accumulate},
+          {"largest_batch", plan.largest_batch},
+          {"predicted_peak_bytes", plan.predicted_peak_bytes},
+          {"measured_peak_bytes", plan.measured_peak_bytes},
+          {"predicted_images_per_second", plan.predicted_images_per_second},
+          {"memory_fit", fit_json(plan.memory)},
+          {"seconds_fit", fit_json(plan.step_seconds)},
+          {"tried", tried},
+          {"warnings", plan.warnings},
+          {"why", plan.why}};
+}
+
+autotune::AffineFit fit_from(const json& document) {
+  return {document.at("constant"), document.at("slope"), document.at("relative_error")};
+}
+
+/// Empty where nothing (readable) is remembered.
+std::optional<autotune::BatchPlan> remembered_plan(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) return std::nullopt;
+  const json document = json::parse(in, nullptr, false);
+  try {
+    const json& p = document.at("plan");
+    autotune::BatchPlan plan;
+    plan.batch = p.at("batch");
+    plan.accumulate = p.at("accumulate");
+    plan.largest_batch = p.at("largest_batch");
+    plan.predicted_peak_bytes = p.at("predicted_peak_bytes");
+    plan.measured_peak_bytes = p.at("measured_peak_bytes");
+    plan.predicted_images_per_second = p.at("predicted_images_per_second");
+    plan.memory = fit_from(p.at("memory_fit"));
+    plan.step_seconds = fit_from(p.at("seconds_fit"));
+    for (const json& m : p.at("tried")) {
+      plan.tried.push_back(autotune::measurement_from_json(m.dump()));
+    }
+    plan.warnings = p.at("warnings").get<std::vector<std::string>>();
+    plan.why = p.at("why");
+    return plan;
+  } catch (const std::exception&) {
+    return std::nullopt;  // written by another version: measured anew
+  }
+}
+
+double share_of_memory(const Config& config) {
+  double share = 0;
+  const std::string& text = config.train.batch;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), share);
+  const bool number = result.ec == std::errc() && result.ptr == text.data() + text.size();
+  return number && share > 0 && share < 1 ? share : 1.0;
+}
+
+autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
+                       const MemoryBudget& budget) {
+  const auto transform = training_transform(config, task);
+  const std::int64_t expected_batch = std::max<std::int64_t>(16, plain_batch(config));
+  const LoaderPlan loader =
+      make_plan(training_loader(config, dataset, expected_batch, nullptr, nullptr), dataset,
+                *transform, budget);
+  autotune::Goal goal;
+  goal.byte_budget =
+      static_cast<std::int64_t>(static_cast<double>(budget.limit()) * share_of_memory(config));
+  goal.reserved_for_loader = loader.total_bytes;
+  goal.nominal_batch = config.train.nominal_batch;
+  goal.fixed_batch = plain_batch(config);
+  return goal;
+}
+
+}  // namespace
+
+std::int64_t plain_batch(const Config& config) {
+  const std::string& text = config.train.batch;
+  if (text == "auto" || text == "-1" || share_of_memory(config) < 1) return 0;
+  const std::int64_t batch = count_or_auto(text, "train.batch");
+  if (batch < 1 || batch > 65536) {
+    throw Error(
+        "expected a number of images, auto (-1) or a share of memory below 1, found '" + text + "'",
+        {.key = "train.batch"});
+  }
+  return batch;
+}
+
+TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dataset, Task task,
+                      const std::shared_ptr<MemoryBudget>& budget, Memory memory) {
+  const auto start = std::chrono::steady_clock::now();
+  TunedBatch tuned;
+  tuned.goal = goal_of(config, dataset, task, *budget);
+  const std::int64_t boxes = task == Task::Detect ? most_boxes(config, dataset) : 0;
+  const std::string file =
+      memory_file(case_of(config, tuned.goal, boxes, dataset.class_names().size()));
+  if (memory == Memory::Reuse && !file.empty()) {
+    if (auto plan = remembered_plan(file)) {
+      tuned.plan = std::move(*plan);
+      tuned.remembered = true;
+      return tuned;
+    }
+  }
+  Config probed = config;
+  probed.train.img = largest_image(config);
+  const ScratchFile resolved(to_yaml(probed));
+  const autotune::ProbeProcessOptions options{
+      .executable = program.executable,
+      .arguments = {"probe", "--config", resolved.path(), "--classes",
+                    std::to_string(dataset.class_names().size()), "--boxes", std::to_string(boxes),
+                    "--limit", std::to_string(tuned.goal.byte_budget), "--probe-batch"},
+      .timeout_seconds = 120};
+  autotune::SearchSpace space;
+  tuned.plan = autotune::choose_batch(space, tuned.goal, [&](std::int64_t batch) {
+    program.console.progress(fmt::format("probing batch {} ...", batch));
+    return autotune::run_probe_process(options, batch);
+  });
+  tuned.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!file.empty()) {
+    try {
+      fs::create_directories(fs::path(file).parent_path());
+      const std::string text = tuned_json(tuned);
+      write_file_atomically(file, text.data(), text.size());
+    } catch (const std::exception& error) {
+      program.console.warn(std::string("the result is not remembered: ") + error.what());
+    }
+  }
+  return tuned;
+}
+
+std::string tuned_json(const TunedBatch& tuned) {
+  return json({{"plan", plan_json(tuned.plan)},
+               {"budget_bytes", tuned.goal.byte_budget},
+               {"loader_bytes", tuned.goal.reserved_for_loader},
+               {"remembered", tuned.remembered},
+               {"seconds", tuned.seconds}})
+      .dump(2);
+}
+
+std::string tuned_yaml(const TunedBatch& tuned) {
+  return fmt::format("# {}\ntrain:\n  batch: {}\n", tuned.plan.why, tuned.plan.batch);
+}
+
+}  // namespace brim::cli

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "brim/autotune/search.h"
+#include "brim/cache/memory_budget.h"
+#include "brim/dataloader/dataset.h"
+#include "config.h"
+#include "program.h"
+
+namespace brim::cli {
+
+/// A tuned batch and where it came from.
+struct TunedBatch {
+  autotune::BatchPlan plan{};
+  autotune::Goal goal{};
+  bool remembered = false;  ///< reused from an earlier tuning of the same case
+  double seconds = 0;
+};
+
+enum class Memory { Reuse, Fresh };
+
+/// Chooses the micro-batch for `config` on `dataset` with probes in child processes, or reuses what
+/// was found before for the same model, size, precision, device, versions and budget.
+/// `batch` of the config: auto, a share of memory below 1, or a number (then only verified).
+TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dataset, Task task,
+                      const std::shared_ptr<MemoryBudget>& budget, Memory memory);
+
+/// Images per step that the config asks for without tuning; 0: it has to be tuned.
+std::int64_t plain_batch(const Config& config);
+
+/// The result as JSON (tune.json) and as the YAML fragment that fixes it.
+std::string tuned_json(const TunedBatch& tuned);
+std::string tuned_yaml(const TunedBatch& tuned);
+
+/// Hidden subcommand that tune_batch starts: measures one batch and prints it as JSON.
+void add_probe_command(CLI::App& app, Program& program);
+
+}  // namespace brim::cli
