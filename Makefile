@@ -1,5 +1,5 @@
 # make quickstart   installs packages, builds, makes example data, tunes and trains a detector on it
-# make test         installs packages, builds everything, runs the fast tests
+# make test         installs packages, builds the program and the tests, runs the fast tests
 # make test-slow    the long campaigns: faults, properties, fuzzing
 # make bench        builds and runs the benchmarks
 BUILD ?= build/release
@@ -20,7 +20,7 @@ deps:
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; fi
 
 build: deps
-	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_TESTS=ON -DBRIM_BUILD_BENCHMARKS=ON
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_TESTS=ON
 	cmake --build $(BUILD) -j $(JOBS)
 
 program: deps
@@ -40,7 +40,9 @@ test-slow: build
 	ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
-bench: build
+bench: deps
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_BENCHMARKS=ON
+	cmake --build $(BUILD) -j $(JOBS)
 	./benchmarks/run $(BUILD)
 
 format:

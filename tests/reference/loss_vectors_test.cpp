@@ -9,9 +9,9 @@ namespace {
 constexpr int kClasses = 3;
 constexpr int kImageSize = 192;
 const std::vector<double> kAnchors5 = {10, 13, 16,  30,  33, 23,  30,  61,  62,
-                            45, 59, 119, 116, 90, 156, 198, 373, 326};
+                                       45, 59, 119, 116, 90, 156, 198, 373, 326};
 const std::vector<double> kAnchors6 = {19,  27,  44,  40,  38,  94,  96,  68,  86,  152, 180, 137,
-                            140, 301, 303, 264, 238, 542, 436, 615, 739, 380, 925, 792};
+                                       140, 301, 303, 264, 238, 542, 436, 615, 739, 380, 925, 792};
 
 torch::Tensor anchors_of(std::int64_t levels) {
   auto anchors = levels == 3 ? torch::tensor(kAnchors5) : torch::tensor(kAnchors6);

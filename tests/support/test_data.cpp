@@ -37,7 +37,8 @@ TempDir::~TempDir() {
 
 void write_file(const std::string& path, const std::string& text) {
   fs::create_directories(fs::path(path).parent_path());
-  std::ofstream(path, std::ios::binary) << text;
+  std::ofstream out(path, std::ios::binary);
+  if (!(out << text).flush()) throw std::runtime_error("cannot write " + path);
 }
 
 std::string read_file(const std::string& path) {

@@ -1,15 +1,16 @@
 #pragma once
 
+#include <torch/nn/functional/loss.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/dropout.h>
-#include "brim/dataloader/torch/libtorch.h"
+#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "brim/dataloader/torch/libtorch.h"
 #include "brim/train/network.h"
 #include "brim/train/objective.h"
 

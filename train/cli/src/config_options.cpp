@@ -8,8 +8,10 @@
 namespace brim::cli {
 
 ConfigOptions::ConfigOptions(CLI::App& app) {
-  app.add_option("--config", experiment_, "experiment YAML (configs/README.md lists every key)");
-  app.add_option("--hyp", hyp_, "flat YAML of hyper-parameters as YOLO users keep them");
+  app.add_option("--config", experiment_, "experiment YAML (configs/README.md lists every key)")
+      ->take_last();
+  app.add_option("--hyp", hyp_, "flat YAML of hyper-parameters as YOLO users keep them")
+      ->take_last();
   add_value(app, "--data", "data.path");
   add_value(app, "--task", "data.task");
   add_value(app, "--model,--cfg", "model.name");
@@ -35,7 +37,8 @@ ConfigOptions::ConfigOptions(CLI::App& app) {
            given_.push_back({"loader.cache", text.empty() ? "ram" : text, "--cache"});
          },
          "where images are kept between epochs: none, ram (default), disk, lmdb, tiered")
-      ->expected(0, 1);
+      ->expected(0, 1)
+      ->take_last();
   add_switch(app, "--noval", "train.val", false);
   add_switch(app, "--cos-lr", "train.cosine", true);
   add_switch(app, "--multi-scale", "train.multi_scale", true);
@@ -43,8 +46,8 @@ ConfigOptions::ConfigOptions(CLI::App& app) {
   add_switch(app, "--image-weights", "data.class_weighted", true);
   add_switch(app, "--noautoanchor", "model.auto_anchor", false);
   add_switch(app, "--noplots", "output.plots", false);
-  app.add_option("--project", project_, "folder of runs (with --name)");
-  app.add_option("--name", name_, "name of the run within --project");
+  app.add_option("--project", project_, "folder of runs (with --name)")->take_last();
+  app.add_option("--name", name_, "name of the run within --project")->take_last();
   app.add_flag("--exist-ok", exist_ok_,
                "use an existing run folder instead of numbering a new one");
   app.add_option("overrides", overrides_, "any key as key=value, e.g. loader.cache=lmdb");
@@ -58,11 +61,12 @@ void ConfigOptions::add_value(CLI::App& app, const std::string& flags, const std
   }
   const std::string first = flags.substr(0, flags.find(','));
   app.add_option_function<std::string>(
-      flags,
-      [this, key, first](const std::string& text) {
-        given_.push_back({key, text, first});
-      },
-      help);
+         flags,
+         [this, key, first](const std::string& text) {
+           given_.push_back({key, text, first});
+         },
+         help)
+      ->take_last();
 }
 
 void ConfigOptions::add_switch(CLI::App& app, const std::string& flag, const std::string& key,

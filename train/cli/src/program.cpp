@@ -40,6 +40,17 @@ std::string text_of(const char* variable) {
   return value == nullptr ? "" : value;
 }
 
+/// Faults of the command line read like all others; --help and --version print and succeed.
+int report(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  std::string command = "brim";
+  const auto chosen = app.get_subcommands();
+  if (!chosen.empty()) command += " " + chosen.front()->get_name();
+  std::fprintf(stderr, "error: %s\nhint: '%s --help' lists what there is, with an example\n",
+               error.what(), command.c_str());
+  return 2;
+}
+
 }  // namespace
 
 std::string user_cache_directory() {
@@ -58,7 +69,6 @@ int run_program(int argc, char** argv) {
       "brim"};
   app.set_version_flag("--version", std::string("brim ") + BRIM_VERSION);
   app.require_subcommand(1);
-  app.failure_message(CLI::FailureMessage::simple);
   add_train_command(app, program);
   add_val_command(app, program);
   add_predict_command(app, program);
@@ -71,7 +81,7 @@ int run_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return report(app, error);
   } catch (const Error& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 2;
