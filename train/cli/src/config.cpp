@@ -26,12 +26,14 @@ std::vector<std::string> split(const std::string& text, const std::string& separ
   }
 }
 
+constexpr const char* kAcceptedHint = "'brim inspect keys' lists what every key accepts";
+
 double parse_number(const std::string& text, const Where& where, const std::string& expected) {
   double value = 0;
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);
   if (result.ec != std::errc() || result.ptr != end || !std::isfinite(value)) {
-    throw Error("expected " + expected + ", found '" + text + "'", where);
+    throw Error("expected " + expected + ", found '" + text + "'", where, kAcceptedHint);
   }
   return value;
 }
@@ -43,7 +45,7 @@ void check_range(double value, const std::string& accepts, const Where& where) {
   const double high =
       bounds.at(1).empty() ? std::numeric_limits<double>::infinity() : std::stod(bounds.at(1));
   if (value < low || value > high) {
-    throw Error("expected a number in " + accepts + ", found " + show(value), where);
+    throw Error("expected a number in " + accepts + ", found " + show(value), where, kAcceptedHint);
   }
 }
 
@@ -53,7 +55,7 @@ void assign_bool(bool& field, const std::string& text, const Where& where) {
   } else if (text == "false" || text == "no" || text == "off" || text == "0") {
     field = false;
   } else {
-    throw Error("expected true or false, found '" + text + "'", where);
+    throw Error("expected true or false, found '" + text + "'", where, kAcceptedHint);
   }
 }
 
@@ -64,7 +66,7 @@ void assign_text(std::string& field, const std::string& text, const std::string&
     if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
       const std::string near = nearest(text, choices);
       throw Error("expected one of " + accepts + ", found '" + text + "'", where,
-                  near.empty() ? "" : "did you mean '" + near + "'?");
+                  near.empty() ? kAcceptedHint : "did you mean '" + near + "'?");
     }
   }
   field = text;
@@ -139,7 +141,7 @@ void set_value(Config& config, const std::string& key, const std::string& text,
   if (auto* const* number = std::get_if<std::int64_t*>(&found->field)) {
     const double value = parse_number(text, at, "a whole number");
     if (value != std::floor(value) || std::abs(value) > 9e15) {
-      throw Error("expected a whole number, found '" + text + "'", at);
+      throw Error("expected a whole number, found '" + text + "'", at, kAcceptedHint);
     }
     check_range(value, found->accepts, at);
     **number = static_cast<std::int64_t>(value);

@@ -19,12 +19,15 @@ YAML::Node parse(const std::string& text, const std::string& path) {
     }
     return node;
   } catch (const YAML::Exception& error) {
-    throw Error("not valid YAML: " + error.msg, {.file = path, .line = error.mark.line + 1});
+    throw Error("not valid YAML: " + error.msg, {.file = path, .line = error.mark.line + 1},
+                "experiments are sections of 'key: value' lines; configs/README.md shows one");
   }
 }
 
 YAML::Node load(const std::string& path, const std::string& what) {
-  if (!std::filesystem::is_regular_file(path)) throw Error("no such " + what, {.file = path});
+  if (!std::filesystem::is_regular_file(path))
+    throw Error("no such " + what, {.file = path},
+                "check the path; it is relative to the working directory");
   std::ifstream in(path);
   return parse({std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()}, path);
 }
@@ -35,7 +38,7 @@ Where where(const std::string& path, const YAML::Node& node, const std::string& 
 
 std::string scalar(const YAML::Node& node, const Where& at) {
   if (node.IsNull()) return "";
-  if (!node.IsScalar()) throw Error("expected one value", at);
+  if (!node.IsScalar()) throw Error("expected one value", at, "configs/README.md lists every key");
   return node.Scalar();
 }
 

@@ -71,7 +71,8 @@ std::int64_t count_or_auto(const std::string& text, const std::string& key) {
   std::int64_t value = 0;
   const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
   if (result.ec != std::errc() || result.ptr != text.data() + text.size() || value < 0) {
-    throw Error("expected a count or auto, found '" + text + "'", {.key = key});
+    throw Error("expected a count or auto, found '" + text + "'", {.key = key},
+                "give a whole number, or auto to let brim choose");
   }
   return value;
 }
