@@ -1,6 +1,8 @@
 // brim tune: measures and proposes the batch, and shows what the choice rests on.
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "brim/train/checkpoint.h"
 #include "brim/train/plots.h"
 #include "config_options.h"
@@ -28,6 +30,13 @@ std::vector<std::vector<std::string>> tried_rows(const autotune::BatchPlan& plan
   return rows;
 }
 
+/// A point of its own: the gap after it keeps the chart from joining it to the next.
+void add_point(Series& series, double x, double y) {
+  constexpr double kGap = std::numeric_limits<double>::quiet_NaN();
+  series.x.insert(series.x.end(), {x, kGap});
+  series.y.insert(series.y.end(), {y, kGap});
+}
+
 void draw(const TunedBatch& tuned, const std::string& path) {
   constexpr double kMiB = 1 << 20;
   const autotune::BatchPlan& plan = tuned.plan;
@@ -38,10 +47,8 @@ void draw(const TunedBatch& tuned, const std::string& path) {
     if (m.outcome != autotune::Outcome::Fits) continue;
     const auto batch = static_cast<double>(m.batch);
     last = std::max(last, batch);
-    measured.x.push_back(batch);
-    measured.y.push_back(static_cast<double>(m.resident_peak_bytes) / kMiB);
-    speed.x.push_back(batch);
-    speed.y.push_back(m.images_per_second());
+    add_point(measured, batch, static_cast<double>(m.resident_peak_bytes) / kMiB);
+    add_point(speed, batch, m.images_per_second());
   }
   last = std::max(last * 1.25, std::min(2.0 * last, static_cast<double>(plan.largest_batch)));
   for (double batch = 1; batch <= last; batch += std::max(1.0, last / 64)) {

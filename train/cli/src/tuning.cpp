@@ -64,12 +64,9 @@ std::int64_t largest_image(const Config& config) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  // Budgets that differ by little (other programs come and go) share a result.
-  const auto budget_step =
-      static_cast<std::int64_t>(std::floor(std::log2(static_cast<double>(goal.byte_budget)) * 8));
-  return fmt::format("v2|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
-                     classes, largest_image(config), t.precision, t.device, t.optimizer, t.ema,
-                     t.nominal_batch, t.batch, compute_threads(config), budget_step,
+  return fmt::format("v3|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name, classes,
+                     largest_image(config), t.precision, t.device, t.optimizer, t.ema,
+                     t.nominal_batch, t.batch, compute_threads(config),
                      goal.reserved_for_loader >> 26, boxes / 16, config.model.freeze,
                      config.memory.allocator, TORCH_VERSION);
 }
@@ -105,13 +102,21 @@ autotune::AffineFit fit_from(const json& document) {
   return {document.at("constant"), document.at("slope"), document.at("relative_error")};
 }
 
-/// Empty where nothing (readable) is remembered.
-std::optional<autotune::BatchPlan> remembered_plan(const std::string& file) {
+/// Empty where nothing (readable) is remembered, or for a budget that differs by over a tenth:
+/// smaller changes come and go with other programs and do not move the choice.
+std::optional<autotune::BatchPlan> remembered_plan(const std::string& file,
+                                                   const autotune::Goal& goal) {
   std::ifstream in(file);
   if (!in) return std::nullopt;
   const json document = json::parse(in, nullptr, false);
   try {
     const json& p = document.at("plan");
+    const double then = document.at("budget_bytes").get<double>();
+    const auto now = static_cast<double>(goal.byte_budget);
+    if (std::abs(now - then) > 0.1 * then ||
+        p.at("predicted_peak_bytes").get<double>() > 0.98 * now) {
+      return std::nullopt;
+    }
     autotune::BatchPlan plan;
     plan.batch = p.at("batch");
     plan.accumulate = p.at("accumulate");
@@ -179,7 +184,7 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
   const std::string file =
       memory_file(case_of(config, tuned.goal, boxes, dataset.class_names().size()));
   if (memory == Memory::Reuse && !file.empty()) {
-    if (auto plan = remembered_plan(file)) {
+    if (auto plan = remembered_plan(file, tuned.goal)) {
       tuned.plan = std::move(*plan);
       tuned.remembered = true;
       return tuned;
