@@ -28,7 +28,7 @@ program: deps
 	cmake --build $(BUILD) -j $(JOBS) --target brim
 
 quickstart: program
-	$(BUILD)/train/cli/brim data make --task detect --images 2000 --size 320 --out $(GARMENTS)
+	$(BUILD)/train/cli/brim data make --task detect --images 2000 --size 320 --classes trouser,pullover,sneaker,bag --out $(GARMENTS)
 	$(BUILD)/train/cli/brim tune --config configs/experiments/quickstart.yaml --data $(GARMENTS)/data.yaml
 	$(BUILD)/train/cli/brim train --config configs/experiments/quickstart.yaml --data $(GARMENTS)/data.yaml
 

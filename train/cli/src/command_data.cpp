@@ -71,6 +71,9 @@ void add_data_command(CLI::App& app, Program& program) {
   make->add_option("--val", state->options.val_fraction, "share of images to validate on")
       ->check(CLI::Range(0.0, 0.9));
   make->add_option("--threads", state->options.threads, "0: all CPUs this process may use");
+  make->add_option("--classes", state->options.classes,
+                   "only these classes, separated by commas, e.g. trouser,bag")
+      ->delimiter(',');
   make->add_option("--source", state->options.source, "folder of IDX files");
   make->add_flag("--json", state->json, "print JSON");
   make->callback([&program, state] {
