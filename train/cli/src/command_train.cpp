@@ -116,7 +116,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
                              bad.size(), folder));
   }
-  if (evaluation) {
+  if (evaluation && evaluation->result().images > 0) {
     evaluation->print_table(console);
     if (config.output.plots) evaluation->draw(folder);
   }
