@@ -7,6 +7,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/cache/stores.h"
+#include "config.h"
 #include "tuning.h"
 
 namespace brim::cli {
@@ -40,14 +41,29 @@ std::string text_of(const char* variable) {
   return value == nullptr ? "" : value;
 }
 
+/// What is wrong with a word that is no command, and the command it was probably meant to be.
+std::string unknown_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (!command->get_group().empty()) names.push_back(command->get_name());
+  }
+  const std::string near = nearest(word, names);
+  return "no command '" + word + "'" + (near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
 /// Faults of the command line read like all others; --help and --version print and succeed.
 int report(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);
-  std::string command = "brim";
+  std::string command = "brim", message = error.what();
   const auto chosen = app.get_subcommands();
-  if (!chosen.empty()) command += " " + chosen.front()->get_name();
+  const auto words = app.remaining();
+  if (!chosen.empty()) {
+    command += " " + chosen.front()->get_name();
+  } else if (!words.empty() && !words.front().starts_with("-")) {
+    message = unknown_command(app, words.front());
+  }
   std::fprintf(stderr, "error: %s\nhint: '%s --help' lists what there is, with an example\n",
-               error.what(), command.c_str());
+               message.c_str(), command.c_str());
   return 2;
 }
 
