@@ -28,16 +28,18 @@ std::int64_t warmup_steps(const ScheduleOptions& o) {
   return std::max(static_cast<std::int64_t>(round_half_even(wished)), o.min_warmup_steps);
 }
 
-double epoch_factor(const ScheduleOptions& o, std::int64_t epoch) {
-  const double done =
-      static_cast<double>(epoch) / static_cast<double>(std::max<std::int64_t>(o.epochs, 1));
+double decay_factor(const ScheduleOptions& o, double epochs) {
+  const double done = epochs / static_cast<double>(std::max<std::int64_t>(o.epochs, 1));
   if (o.cosine) return (1 - std::cos(done * std::numbers::pi)) / 2 * (o.lrf - 1) + 1;
   return (1 - done) * (1.0 - o.lrf) + o.lrf;
 }
 
 ScheduleStep schedule_at(const ScheduleOptions& o, std::int64_t step) {
   const std::int64_t warmup = warmup_steps(o);
-  const double lr = o.lr0 * epoch_factor(o, step / std::max<std::int64_t>(o.batches_per_epoch, 1));
+  const auto batches = static_cast<double>(std::max<std::int64_t>(o.batches_per_epoch, 1));
+  const double epochs = static_cast<double>(step) / batches;
+  const double lr =
+      o.lr0 * decay_factor(o, o.decay == Decay::PerEpoch ? std::floor(epochs) : epochs);
   const double full = static_cast<double>(o.nominal_batch) /
                       static_cast<double>(std::max<std::int64_t>(o.batch_size, 1));
   ScheduleStep s;

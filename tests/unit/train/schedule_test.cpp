@@ -39,12 +39,22 @@ TEST(Schedule, FallsToTheFinalFraction) {
   auto options = run_of(50, 100);
   for (const bool cosine : {false, true}) {
     options.cosine = cosine;
-    EXPECT_NEAR(epoch_factor(options, 0), 1, 1e-12);
-    EXPECT_NEAR(epoch_factor(options, 50), options.lrf, 1e-12);
+    EXPECT_NEAR(decay_factor(options, 0), 1, 1e-12);
+    EXPECT_NEAR(decay_factor(options, 50), options.lrf, 1e-12);
     for (std::int64_t e = 1; e <= 50; ++e) {
-      EXPECT_LT(epoch_factor(options, e), epoch_factor(options, e - 1));
+      EXPECT_LT(decay_factor(options, e), decay_factor(options, e - 1));
     }
   }
+}
+
+TEST(Schedule, FallsWithinAnEpochWhenAskedTo) {
+  auto options = run_of(2, 100);
+  options.warmup_epochs = 0;
+  EXPECT_EQ(schedule_at(options, 99).lr_weight, schedule_at(options, 0).lr_weight);
+  options.decay = Decay::PerStep;
+  for (std::int64_t step = 1; step < 200; ++step)
+    EXPECT_LT(schedule_at(options, step).lr_weight, schedule_at(options, step - 1).lr_weight);
+  EXPECT_NEAR(schedule_at(options, 199).lr_weight, options.lr0 * options.lrf, options.lr0 * 0.006);
 }
 
 TEST(Schedule, NeverAccumulatesLessThanOne) {

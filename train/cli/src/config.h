@@ -32,6 +32,7 @@ struct TrainSettings {
   double lr0 = 0.01, lrf = 0.01, momentum = 0.937, weight_decay = 0.0005;
   double warmup_epochs = 3.0, warmup_momentum = 0.8, warmup_bias_lr = 0.1;
   bool cosine = false;
+  std::string decay = "epoch";
   std::int64_t nominal_batch = 64;
   double clip_norm = 10.0;
   std::string precision = "fp32";

@@ -138,6 +138,7 @@ TrainOptions training_options(const Config& config, const Network& network, cons
                                  .warmup_momentum = train.warmup_momentum,
                                  .warmup_bias_lr = train.warmup_bias_lr,
                                  .cosine = train.cosine,
+                                 .decay = train.decay == "step" ? Decay::PerStep : Decay::PerEpoch,
                                  .epochs = train.epochs,
                                  .batches_per_epoch = batches_per_epoch,
                                  .batch_size = batch,

@@ -4,6 +4,10 @@
 
 namespace brim {
 
+/// How often the learning rate falls: with each epoch, or with each micro-batch, which brings a run
+/// of few epochs down to `lrf` as well.
+enum class Decay { PerEpoch, PerStep };
+
 /// Settings of the learning-rate schedule under the names and defaults of YOLOv5's `hyp`.
 struct ScheduleOptions {
   double lr0 = 0.01;  ///< learning rate after warm-up
@@ -14,6 +18,7 @@ struct ScheduleOptions {
   double warmup_momentum = 0.8;  ///< at the first step
   double warmup_bias_lr = 0.1;   ///< of the biases at the first step; all else begins at 0
   bool cosine = false;           ///< falls along half a cosine wave instead of a line
+  Decay decay = Decay::PerEpoch;
   std::int64_t epochs = 100;
   std::int64_t batches_per_epoch = 1;
   std::int64_t batch_size = 16;
@@ -29,8 +34,8 @@ struct ScheduleStep {
 
 /// Length of the warm-up in micro-batches.
 std::int64_t warmup_steps(const ScheduleOptions& options);
-/// Fraction of lr0 in `epoch` (from 0).
-double epoch_factor(const ScheduleOptions& options, std::int64_t epoch);
+/// Fraction of lr0 after `epochs` (from 0, fractions allowed).
+double decay_factor(const ScheduleOptions& options, double epochs);
 /// The settings of micro-batch `step`, counted from 0 over the whole run. A pure function: a
 /// resumed run needs the step alone.
 ScheduleStep schedule_at(const ScheduleOptions& options, std::int64_t step);
