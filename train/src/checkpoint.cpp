@@ -12,6 +12,8 @@
 
 #include "brim/cache/error.h"
 #include "brim/cache/key.h"
+#include "weights_archive.h"
+#include "weights_pickle.h"
 
 namespace brim {
 namespace {
@@ -85,19 +87,17 @@ std::uint64_t checksum(const Checkpoint& checkpoint) {
   return sum;
 }
 
-std::vector<char> encode(const Checkpoint& checkpoint) {
-  c10::impl::GenericDict file(c10::StringType::get(), c10::AnyType::get());
+std::string encode(const Checkpoint& checkpoint) {
+  std::vector<std::pair<std::string, detail::StateSection>> file;
   for (const Section& section : kSections) {
-    c10::Dict<std::string, torch::Tensor> dict;
-    for (const auto& [name, tensor] : checkpoint.*section.map)
-      dict.insert(name, tensor.detach().contiguous().cpu());
-    file.insert(section.name, c10::IValue(dict));
+    const TensorMap& tensors = checkpoint.*section.map;
+    file.emplace_back(section.name, StateDict(tensors.begin(), tensors.end()));
   }
   json about = to_json(checkpoint.info);
   about["format"] = kFormat;
   about["checksum"] = checksum(checkpoint);
-  file.insert("brim", c10::IValue(about.dump()));
-  return torch::pickle_save(c10::IValue(file));
+  file.emplace_back("brim", about.dump());
+  return detail::pickle_sections(file);
 }
 
 [[noreturn]] void damaged(const std::string& path, const std::string& how) {
@@ -116,22 +116,53 @@ std::vector<char> read_all(const std::string& path) {
   return bytes;
 }
 
-c10::impl::GenericDict decode(const std::string& path, const std::vector<char>& bytes) {
-  c10::IValue value;
-  try {
-    value = torch::pickle_load(bytes);
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    damaged(path, text.substr(0, text.find('\n')));
+Checkpoint decode(const std::string& path, detail::WeightsArchive& archive,
+                  const std::string& text) {
+  const json about = json::parse(text);
+  const int format = about.at("format");
+  if (format != kFormat)
+    throw Error("checkpoint format " + std::to_string(format) + ", this program reads " +
+                    std::to_string(kFormat),
+                {.file = path}, "resume it with the version of brim that wrote it");
+  Checkpoint checkpoint;
+  checkpoint.info = from_json(about);
+  for (const Section& section : kSections) {
+    const detail::PickleNode* dict = archive.find(archive.root(), section.name);
+    if (dict == nullptr) throw detail::ArchiveFault(std::string("it lacks ") + section.name);
+    for (const auto& [name, value] : archive.entries(*dict))
+      (checkpoint.*section.map).emplace(name, archive.tensor(*value));
   }
-  if (!value.isGenericDict())
-    throw Error("not a checkpoint of brim's", {.file = path}, "give it as --weights");
-  return value.toGenericDict();
+  if (checksum(checkpoint) != about.at("checksum").get<std::uint64_t>())
+    throw detail::ArchiveFault("the checksum does not match");
+  return checkpoint;
+}
+
+/// Sets `why_not` and gives nothing where the file is something else.
+std::optional<Checkpoint> read(const std::string& path, std::string& why_not) {
+  std::vector<char> bytes = read_all(path);
+  if (bytes.size() < 4) damaged(path, "it is empty");
+  if (!detail::WeightsArchive::begins({bytes.data(), bytes.size()})) {
+    why_not = "it is no PyTorch file";
+    return std::nullopt;
+  }
+  try {
+    detail::WeightsArchive archive(std::move(bytes), path);
+    const detail::PickleNode* about = archive.find(archive.root(), "brim");
+    if (about == nullptr || about->kind != detail::PickleNode::Kind::Text) {
+      why_not = "it has no entry 'brim'";
+      return std::nullopt;
+    }
+    return decode(path, archive, std::string(about->text));
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    damaged(path, error.what());
+  }
 }
 }  // namespace
 
 void save_checkpoint(const std::vector<std::string>& paths, const Checkpoint& checkpoint) {
-  const std::vector<char> bytes = encode(checkpoint);
+  const std::string bytes = encode(checkpoint);
   for (const std::string& path : paths) write_file_atomically(path, bytes.data(), bytes.size());
 }
 
@@ -140,32 +171,15 @@ void save_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
 }
 
 Checkpoint load_checkpoint(const std::string& path) {
-  const c10::impl::GenericDict file = decode(path, read_all(path));
-  if (!file.contains("brim") || !file.at("brim").isString())
-    throw Error("not a checkpoint of brim's: it has no entry 'brim'", {.file = path},
-                "a state_dict is loaded with --weights, not --resume");
-  Checkpoint checkpoint;
-  try {
-    const json about = json::parse(file.at("brim").toStringRef());
-    const int format = about.at("format");
-    if (format != kFormat)
-      throw Error("checkpoint format " + std::to_string(format) + ", this program reads " +
-                      std::to_string(kFormat),
-                  {.file = path}, "resume it with the version of brim that wrote it");
-    checkpoint.info = from_json(about);
-    for (const Section& section : kSections) {
-      for (const auto& item : file.at(section.name).toGenericDict())
-        (checkpoint.*section.map).emplace(item.key().toStringRef(), item.value().toTensor());
-    }
-    if (checksum(checkpoint) != about.at("checksum").get<std::uint64_t>())
-      damaged(path, "the checksum does not match");
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    damaged(path, text.substr(0, text.find('\n')));
-  }
-  return checkpoint;
+  std::string why_not;
+  if (auto checkpoint = read(path, why_not)) return std::move(*checkpoint);
+  throw Error("not a checkpoint of brim's: " + why_not, {.file = path},
+              "a state_dict is loaded with --weights, not --resume");
+}
+
+std::optional<Checkpoint> find_checkpoint(const std::string& path) {
+  std::string why_not;
+  return read(path, why_not);
 }
 
 void strip_checkpoint(const std::string& path, const std::string& output) {

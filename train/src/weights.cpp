@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <optional>
+#include <string_view>
 #include <unordered_map>
 
 #include "brim/cache/error.h"
+#include "weights_archive.h"
 #include "weights_file.h"
 #include "weights_pickle.h"
 
@@ -38,65 +39,78 @@ std::string conversion(const std::string& path) {
          target + "')\"";
 }
 
-/// Whether a state_dict may refer to `name`.
-bool harmless(const std::string& name) {
-  return name == "collections.OrderedDict" || name.starts_with("torch._utils._rebuild_tensor") ||
-         (name.starts_with("torch.") && name.ends_with("Storage"));
-}
+using detail::PickleNode;
+using detail::WeightsArchive;
 
-[[noreturn]] void explain(const std::vector<detail::ZipEntry>& entries, const std::string& path,
-                          const std::string& reason) {
-  for (const auto& entry : entries) {
-    if (!entry.name.ends_with("data.pkl")) continue;
-    const auto globals = detail::pickle_globals(entry.data);
-    const auto found = std::find_if_not(globals.begin(), globals.end(), harmless);
-    if (found != globals.end())
-      throw Error("holds a Python object (" + *found + "), expected a state_dict", in_file(path),
-                  conversion(path));
-  }
-  throw Error("is no file of weights: " + reason.substr(0, reason.find('\n')), in_file(path),
-              "expected what Python's torch.save(model.state_dict(), path) writes");
-}
+constexpr const char* kExpected =
+    "expected what Python's torch.save(model.state_dict(), path) writes";
 
-torch::IValue unpickle(const std::vector<char>& bytes, const std::string& path) {
+WeightsArchive open_archive(std::vector<char> bytes, const std::string& path) {
   const std::string_view view(bytes.data(), bytes.size());
   if (view.starts_with("\x80\x02"))
     throw Error("is in the format of PyTorch before 1.6", in_file(path),
                 "write it anew: python3 -c \"import torch; torch.save(torch.load('" + path +
                     "', map_location='cpu', weights_only=False), '" + path + "')\"");
-  if (!view.starts_with("PK\x03\x04"))
-    throw Error("is no PyTorch file", in_file(path),
-                "expected what Python's torch.save(model.state_dict(), path) writes");
-  const auto entries = detail::read_zip(view, path);
-  try {
-    return torch::pickle_load(bytes);
-  } catch (const c10::Error& e) {
-    explain(entries, path, e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    explain(entries, path, e.what());
-  }
+  if (!WeightsArchive::begins(view)) throw Error("is no PyTorch file", in_file(path), kExpected);
+  return {std::move(bytes), path};
 }
 
-using Dictionary = c10::Dict<torch::IValue, torch::IValue>;
-
-StateDict tensors_of(const Dictionary& dictionary) {
+StateDict tensors_of(WeightsArchive& archive, const PickleNode& dict) {
   StateDict result;
-  for (const auto& entry : dictionary)
-    if (entry.key().isString() && entry.value().isTensor())
-      result.emplace_back(entry.key().toStringRef(), entry.value().toTensor());
+  for (const auto& [name, value] : archive.entries(dict))
+    if (value->kind == PickleNode::Kind::Tensor) result.emplace_back(name, archive.tensor(*value));
   return result;
 }
 
-/// Checkpoints keep the weights in a dictionary inside; the averaged ones are preferred.
-std::optional<Dictionary> inner_dictionary(const Dictionary& dictionary) {
-  constexpr std::array<const char*, 4> kNames{"ema", "model", "state_dict", "model_state_dict"};
-  for (const char* name : kNames) {
-    const auto found = dictionary.find(torch::IValue(name));
-    if (found != dictionary.end() && found->value().isGenericDict() &&
-        !found->value().toGenericDict().empty())
-      return found->value().toGenericDict();
+const char* kind_name(PickleNode::Kind kind) {
+  switch (kind) {
+    case PickleNode::Kind::Tensor:
+      return "a tensor";
+    case PickleNode::Kind::List:
+      return "a list";
+    case PickleNode::Kind::Tuple:
+      return "a tuple";
+    default:
+      return "a single value";
   }
-  return std::nullopt;
+}
+
+[[noreturn]] void refuse_object(const PickleNode& object, const std::string& path) {
+  throw Error("holds a Python object (" + std::string(object.text) + "), expected a state_dict",
+              in_file(path), conversion(path));
+}
+
+bool has_tensors(const WeightsArchive& archive, const PickleNode& dict) {
+  const auto entries = archive.entries(dict);
+  return std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
+    return entry.second->kind == PickleNode::Kind::Tensor;
+  });
+}
+
+/// The dictionary of weights: what a trainer put under one of the usual names in `dict` (averaged
+/// ones are preferred), else `dict` itself. Null where there is none. Throws Error where an object
+/// stands in its place. `depth`: a dictionary may hold itself.
+const PickleNode* find_weights(const WeightsArchive& archive, const PickleNode& dict,
+                               const std::string& path, int depth = 0) {
+  constexpr std::array<const char*, 5> kNames{"ema", "model", "state_dict", "model_state_dict",
+                                              "module"};
+  constexpr int kDeepest = 3;
+  const PickleNode* object = nullptr;
+  for (const char* name : kNames) {
+    const PickleNode* found = depth < kDeepest ? archive.find(dict, name) : nullptr;
+    if (found == nullptr) continue;
+    if (found->kind == PickleNode::Kind::Object && object == nullptr) object = found;
+    if (found->kind != PickleNode::Kind::Dict) continue;
+    if (const auto* inner = find_weights(archive, *found, path, depth + 1)) return inner;
+  }
+  if (object != nullptr) refuse_object(*object, path);
+  return has_tensors(archive, dict) ? &dict : nullptr;
+}
+
+void drop_prefix(StateDict& state, std::string_view prefix) {
+  if (std::all_of(state.begin(), state.end(),
+                  [&](const auto& entry) { return entry.first.starts_with(prefix); }))
+    for (auto& entry : state) entry.first.erase(0, prefix.size());
 }
 
 }  // namespace
@@ -107,22 +121,29 @@ StateDict state_dict(const torch::nn::Module& module) {
   return result;
 }
 
-StateDict read_state_dict(const std::string& path) {
-  const torch::IValue value = unpickle(detail::read_bytes(path), path);
-  if (!value.isGenericDict())
-    throw Error("holds " + value.tagKind() + ", expected a dictionary of tensors", in_file(path));
-  Dictionary dictionary = value.toGenericDict();
-  StateDict state = tensors_of(dictionary);
-  for (auto inner = inner_dictionary(dictionary); inner; inner = inner_dictionary(*inner)) {
-    state = tensors_of(*inner);
-    if (!state.empty()) break;
+StateDict detail::parse_state_dict(std::vector<char> bytes, const std::string& path) {
+  try {
+    WeightsArchive archive = open_archive(std::move(bytes), path);
+    const PickleNode& root = archive.root();
+    if (root.kind == PickleNode::Kind::Object) refuse_object(root, path);
+    if (root.kind != PickleNode::Kind::Dict)
+      throw Error(
+          std::string("holds ") + kind_name(root.kind) + ", expected a dictionary of tensors",
+          in_file(path), kExpected);
+    const PickleNode* weights = find_weights(archive, root, path);
+    if (weights == nullptr)
+      throw Error("holds no tensors by name", in_file(path), conversion(path));
+    StateDict state = tensors_of(archive, *weights);
+    drop_prefix(state, "module.");
+    return state;
+  } catch (const detail::ArchiveFault& fault) {
+    throw Error(std::string("the weights file is cut short or damaged: ") + fault.what(),
+                in_file(path), "copy or download it again");
   }
-  if (state.empty()) throw Error("holds no tensors by name", in_file(path), conversion(path));
-  const std::string prefix = "module.";
-  if (std::all_of(state.begin(), state.end(),
-                  [&](const auto& entry) { return entry.first.starts_with(prefix); }))
-    for (auto& entry : state) entry.first.erase(0, prefix.size());
-  return state;
+}
+
+StateDict read_state_dict(const std::string& path) {
+  return detail::parse_state_dict(detail::read_bytes(path), path);
 }
 
 void save_state_dict(const StateDict& state, const std::string& path) {

@@ -5,14 +5,13 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
 #include "brim/cache/error.h"
+#include "weights_unpickle.h"
 
 namespace brim::detail {
 namespace {
@@ -43,19 +42,14 @@ int write_all(int descriptor, std::string_view bytes) {
   return ::fsync(descriptor) == 0 ? 0 : errno;
 }
 
-[[noreturn]] void fail_damaged(const std::string& path, const std::string& what) {
-  throw Error("the weights file is cut short or damaged: " + what,
-              {.file = path, .line = 0, .key = {}}, "copy or download it again");
-}
-
 /// Little-endian reads that refuse to leave the file.
 class Cursor {
  public:
-  Cursor(std::string_view bytes, const std::string& path) : bytes_(bytes), path_(path) {}
+  explicit Cursor(std::string_view bytes) : bytes_(bytes) {}
 
   std::string_view slice(std::uint64_t at, std::uint64_t count) const {
     if (at > bytes_.size() || count > bytes_.size() - at)
-      fail_damaged(path_, "it ends inside a member");
+      throw ArchiveFault("it ends inside a member");
     return bytes_.substr(at, count);
   }
 
@@ -69,7 +63,6 @@ class Cursor {
 
  private:
   std::string_view bytes_;
-  const std::string& path_;
 };
 
 constexpr std::uint32_t kFull = 0xFFFFFFFFU;
@@ -99,9 +92,9 @@ struct Directory {
   std::uint64_t offset = 0;
 };
 
-Directory find_directory(std::string_view bytes, const Cursor& file, const std::string& path) {
+Directory find_directory(std::string_view bytes, const Cursor& file) {
   const std::size_t end = bytes.rfind("PK\x05\x06");
-  if (end == std::string_view::npos) fail_damaged(path, "the table of contents at its end is gone");
+  if (end == std::string_view::npos) throw ArchiveFault("the table of contents at its end is gone");
   Directory result{file.number(end + 10, 2), file.number(end + 16, 4)};
   if ((result.entries == 0xFFFFU || result.offset == kFull) && end >= 20 &&
       bytes.substr(end - 20, 4) == "PK\x06\x07") {
@@ -124,7 +117,8 @@ std::vector<char> read_bytes(const std::string& path) {
   std::vector<char> bytes(static_cast<std::size_t>(std::max<std::streamoff>(0, in.tellg())));
   in.seekg(0);
   if (!in.read(bytes.data(), static_cast<std::streamsize>(bytes.size())))
-    fail_damaged(path, "it could not be read to its end");
+    throw Error("cannot read the weights to their end", {.file = path, .line = 0, .key = {}},
+                "copy or download the file again");
   return bytes;
 }
 
@@ -145,13 +139,14 @@ void write_bytes_atomically(const std::string& path, std::string_view bytes) {
   if (parent.number >= 0) ::fsync(parent.number);
 }
 
-std::vector<ZipEntry> read_zip(std::string_view bytes, const std::string& path) {
-  const Cursor file(bytes, path);
-  const Directory directory = find_directory(bytes, file, path);
+std::vector<ZipEntry> read_zip(std::string_view bytes) {
+  const Cursor file(bytes);
+  const Directory directory = find_directory(bytes, file);
   std::vector<ZipEntry> result;
   std::uint64_t at = directory.offset;
+  std::uint64_t total = 0;
   for (std::uint64_t i = 0; i < directory.entries; ++i) {
-    if (file.slice(at, 4) != "PK\x01\x02") fail_damaged(path, "its table of contents is broken");
+    if (file.slice(at, 4) != "PK\x01\x02") throw ArchiveFault("its table of contents is broken");
     const std::uint64_t name = file.number(at + 28, 2);
     const std::uint64_t extra = file.number(at + 30, 2);
     std::uint64_t size = file.number(at + 20, 4);
@@ -165,41 +160,16 @@ std::vector<ZipEntry> read_zip(std::string_view bytes, const std::string& path) 
     const std::uint64_t begin =
         header + 30 + file.number(header + 26, 2) + file.number(header + 28, 2);
     entry.data = file.slice(begin, size);
+    // Members that share bytes would cost more to read than the file is long.
+    total += size;
+    if (total > bytes.size()) throw ArchiveFault("its members lie over each other");
     const auto* raw = reinterpret_cast<const unsigned char*>(entry.data.data());
     // Python can be told to write no checksums; the field is then 0.
     if (!entry.compressed && entry.crc != 0 &&
         crc32_z(crc32_z(0, nullptr, 0), raw, entry.data.size()) != entry.crc)
-      fail_damaged(path, "the checksum of '" + entry.name + "' does not match");
+      throw ArchiveFault("the checksum of '" + entry.name + "' does not match");
     result.push_back(std::move(entry));
     at += 46 + name + extra + file.number(at + 32, 2);
-  }
-  return result;
-}
-
-std::vector<std::string> pickle_globals(std::string_view pickle) {
-  const auto name_at = [&](std::size_t& at) -> std::optional<std::string> {
-    std::string name;
-    for (; at < pickle.size() && pickle[at] != '\n'; ++at) {
-      const char c = pickle[at];
-      if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '.') return {};
-      name += c;
-    }
-    if (name.empty() || at++ >= pickle.size()) return {};
-    return name;
-  };
-  std::vector<std::string> result;
-  // GLOBAL is the byte 'c', then "module\n" and "name\n". Other data that looks like it is rare
-  // and only makes a message longer.
-  for (std::size_t i = 0; i < pickle.size(); ++i) {
-    if (pickle[i] != 'c') continue;
-    std::size_t at = i + 1;
-    const auto module = name_at(at);
-    if (!module) continue;
-    const auto name = name_at(at);
-    if (!name) continue;
-    const std::string full = *module + "." + *name;
-    if (std::find(result.begin(), result.end(), full) == result.end()) result.push_back(full);
-    i = at - 1;
   }
   return result;
 }

@@ -22,11 +22,8 @@ struct ZipEntry {
   bool compressed = false;
 };
 
-/// The members of the archive in `bytes`. Throws Error (naming `path`) where the archive is cut
-/// short or a stored member differs from its checksum.
-std::vector<ZipEntry> read_zip(std::string_view bytes, const std::string& path);
-
-/// The classes and functions ("module.name") that a pickle refers to.
-std::vector<std::string> pickle_globals(std::string_view pickle);
+/// The members of the archive in `bytes`. Throws ArchiveFault where it is cut short or a stored
+/// member differs from its checksum.
+std::vector<ZipEntry> read_zip(std::string_view bytes);
 
 }  // namespace brim::detail

@@ -86,28 +86,67 @@ void add_tensor(Pickle& pickle, const Tensor& tensor, const std::string& key) {
   pickle.raw("tR");
 }
 
+/// An archive that grows as tensors are added to its pickle.
+class Archive {
+ public:
+  Archive()
+      : writer_([this](const void* data, std::size_t size) {
+          bytes_.append(static_cast<const char*>(data), size);
+          return size;
+        }) {}
+
+  void add(const StateDict& state) {
+    pickle_.raw("}(");  // EMPTY_DICT, MARK
+    for (const auto& [name, tensor] : state) {
+      tensors_.push_back(tensor.detach().cpu().contiguous());
+      pickle_.text(name);
+      add_tensor(pickle_, tensors_.back(), std::to_string(tensors_.size() - 1));
+    }
+    pickle_.raw("u");  // SETITEMS
+  }
+
+  void add(const std::vector<std::pair<std::string, StateSection>>& sections) {
+    pickle_.raw("}(");
+    for (const auto& [name, section] : sections) {
+      pickle_.text(name);
+      if (const auto* text = std::get_if<std::string>(&section)) {
+        pickle_.text(*text);
+      } else {
+        add(std::get<StateDict>(section));
+      }
+    }
+    pickle_.raw("u");
+  }
+
+  std::string finish() {
+    const std::string bytes = pickle_.finish();
+    writer_.writeRecord("data.pkl", bytes.data(), bytes.size());
+    for (std::size_t i = 0; i < tensors_.size(); ++i)
+      writer_.writeRecord("data/" + std::to_string(i), tensors_[i].data_ptr(),
+                          tensors_[i].nbytes());
+    writer_.writeEndOfFile();
+    return std::move(bytes_);
+  }
+
+ private:
+  std::string bytes_;
+  caffe2::serialize::PyTorchStreamWriter writer_;
+  Pickle pickle_;
+  std::vector<Tensor> tensors_;
+};
+
 }  // namespace
 
 std::string pickle_state(const StateDict& state) {
-  std::string archive;
-  caffe2::serialize::PyTorchStreamWriter writer([&archive](const void* data, std::size_t size) {
-    archive.append(static_cast<const char*>(data), size);
-    return size;
-  });
-  Pickle pickle;
-  pickle.raw("}(");  // EMPTY_DICT, MARK
-  std::vector<Tensor> tensors;
-  for (const auto& [name, tensor] : state) {
-    tensors.push_back(tensor.detach().cpu().contiguous());
-    pickle.text(name);
-    add_tensor(pickle, tensors.back(), std::to_string(tensors.size() - 1));
-  }
-  const std::string bytes = pickle.raw("u").finish();  // SETITEMS
-  writer.writeRecord("data.pkl", bytes.data(), bytes.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    writer.writeRecord("data/" + std::to_string(i), tensors[i].data_ptr(), tensors[i].nbytes());
-  writer.writeEndOfFile();
-  return archive;
+  Archive archive;
+  archive.add(state);
+  return archive.finish();
+}
+
+std::string pickle_sections(const std::vector<std::pair<std::string, StateSection>>& sections) {
+  Archive archive;
+  archive.add(sections);
+  return archive.finish();
 }
 
 }  // namespace brim::detail

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "brim/dataloader/random.h"
+#include "support/mutate.h"
 #include "support/tar_files.h"
 #include "support/yolo_files.h"
 
@@ -29,33 +30,6 @@ namespace {
 
 using Check = int (*)(const std::uint8_t*, std::size_t);
 
-/// `good` with a few bytes flipped, runs copied, doubled or cut out, or pieces of `words` put in.
-std::string mutated(std::string text, const std::vector<std::string>& words, Generator& random) {
-  const int changes = 1 + static_cast<int>(random.below(6));
-  for (int i = 0; i < changes; ++i) {
-    const std::size_t at = random.below(text.size() + 1);
-    const std::size_t count = random.below(std::min<std::size_t>(text.size() - at, 40) + 1);
-    switch (random.below(5)) {
-      case 0:
-        if (at < text.size()) text[at] = static_cast<char>(random.next());
-        break;
-      case 1:
-        text.erase(at, count);
-        break;
-      case 2:
-        text.insert(random.below(text.size() + 1), text.substr(at, count));
-        break;
-      case 3:
-        text.insert(at, words[random.below(words.size())]);
-        break;
-      default:
-        text.resize(at);
-        break;
-    }
-  }
-  return text;
-}
-
 void run(Check check, const std::string& good, const std::vector<std::string>& words, int cases) {
   for (int seed = 0; seed < cases; ++seed) {
     Generator random(static_cast<std::uint64_t>(seed), Purpose::User);
@@ -64,7 +38,7 @@ void run(Check check, const std::string& good, const std::vector<std::string>& w
       for (std::uint64_t n = random.below(2000); n > 0; --n)
         text += static_cast<char>(random.next());
     } else {
-      text = mutated(good, words, random);
+      text = test::mutated(good, words, random);
     }
     EXPECT_NO_THROW(check(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()))
         << "seed " << seed;

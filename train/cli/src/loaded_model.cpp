@@ -2,26 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <optional>
-
 #include "brim/train/checkpoint.h"
 #include "brim/train/weights.h"
 
 namespace brim::cli {
-namespace {
-
-/// Empty where `path` is a readable state_dict rather than a checkpoint.
-std::optional<Checkpoint> checkpoint_at(const std::string& path) {
-  try {
-    return load_checkpoint(path);
-  } catch (const Error& error) {
-    if (!error.message().starts_with("not a checkpoint")) throw;
-    return std::nullopt;
-  }
-}
-
-}  // namespace
-
 LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
                        std::int64_t default_img, Console& console) {
   const std::string& path = config.model.weights;
@@ -30,7 +14,7 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
                 "name them with --weights runs/train/exp/best.pt");
   }
   LoadedModel model;
-  if (const auto checkpoint = checkpoint_at(path)) {
+  if (const auto checkpoint = find_checkpoint(path)) {
     const CheckpointInfo& info = checkpoint->info;
     Config trained;
     if (!info.config.empty()) read_yaml_text(trained, info.config, path);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,14 +45,17 @@ struct Checkpoint {
 };
 
 /// Writes a file that Python's torch.load reads as a dict of dicts ("model", "ema", "optimizer",
-/// "gradients", "generators") and a JSON text "brim" with the rest. Written beside `path`, synced
-/// and renamed: after a crash there is the old file or the new one. Throws Error.
+/// "gradients", "generators") and a JSON text "brim" with the rest, also with weights_only=True.
+/// Written beside `path`, synced and renamed: after a crash there is the old file or the new one.
+/// Throws Error.
 void save_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 /// The same content to two places, encoded once.
 void save_checkpoint(const std::vector<std::string>& paths, const Checkpoint& checkpoint);
 /// Throws Error for a missing file, one that is cut short or damaged (checksum), one of another
 /// format version, and one that is no checkpoint of brim's.
 Checkpoint load_checkpoint(const std::string& path);
+/// The same, but nothing where the file is whole and no checkpoint of brim's (a state_dict).
+std::optional<Checkpoint> find_checkpoint(const std::string& path);
 
 /// Rewrites `path` with the averaged (else raw) weights as "model" and nothing else but its info.
 void strip_checkpoint(const std::string& path, const std::string& output);
