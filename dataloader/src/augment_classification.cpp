@@ -78,7 +78,7 @@ class ClassificationTransform final : public Transform {
     return std::make_unique<CropScratch>();
   }
   std::string describe() const override {
-    return "classification 1 size=" + std::to_string(size_) + detail::describe(augmentation_);
+    return "classification 2 size=" + std::to_string(size_) + detail::describe(augmentation_);
   }
 
   void apply(const Recipe& recipe, std::span<const Source> sources, TransformScratch* scratch,

@@ -29,8 +29,8 @@ void Composition::plan(std::uint64_t key, Layout layout, std::span<const Source>
     const Tile& tile = canvas_.tiles[i];
     const ImageView pixels =
         at_least_2x2(sources[static_cast<std::size_t>(tile.source)].pixels, tiny_[i]);
-    tiles_[i] = make_warp_tile(tile, pixels, to_canvas);
-    if (mirrored) mirrored_[i] = make_warp_tile(tile, pixels, to_mirrored);
+    make_warp_tile(tile, pixels, to_canvas, size, tiles_[i]);
+    if (mirrored) make_warp_tile(tile, pixels, to_mirrored, size, mirrored_[i]);
   }
   plan_pasted();
 }

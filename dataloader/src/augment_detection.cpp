@@ -55,7 +55,7 @@ class DetectionTransform final : public Transform {
     return std::make_unique<DetectionScratch>();
   }
   std::string describe() const override {
-    return "detection 1 size=" + std::to_string(size_) + detail::describe(augmentation_);
+    return "detection 2 size=" + std::to_string(size_) + detail::describe(augmentation_);
   }
 
   void choose(Recipe& recipe, PartnerDraw& partners) const override {

@@ -2,55 +2,45 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+
+#include "colour_fixed.h"
 
 namespace brim::detail {
 namespace {
 
-BRIM_ALWAYS_INLINE float limit01(float x) {
-  return std::min(std::max(x, 0.0f), 1.0f);
+FixedGains to_fixed(const ColourGains& gains) {
+  return {static_cast<std::uint16_t>(std::clamp(gains.value * 16384.0f + 0.5f, 0.0f, 65535.0f)),
+          static_cast<std::int16_t>(std::clamp((gains.hue - 1) * 32768.0f, -32768.0f, 32767.0f)),
+          1.0f / std::max(gains.saturation, 1e-6f)};
 }
 
-/// Straight-line code, one pixel per lane. `hue` runs over [0, 6). Each channel is
-/// value - chroma * t, with t the channel's trapezoid of hue: 0 where it is full, 1 where it is
-/// absent.
-BRIM_ALWAYS_INLINE void colour_body(const ColourGains& gains, Pixel* __restrict row, int count) {
-  const float hue_gain = gains.hue, saturation_gain = gains.saturation, value_gain = gains.value;
-  for (int i = 0; i < count; ++i) {
-    const Pixel pixel = row[i];
-    const int r = static_cast<int>(pixel & 255), g = static_cast<int>((pixel >> 8) & 255);
-    const int b = static_cast<int>((pixel >> 16) & 255);
-    const int high = std::max(r, std::max(g, b)), low = std::min(r, std::min(g, b));
-    const int range = high - low;
-    const int difference = high == r ? g - b : (high == g ? b - r : r - g);
-    const int sector = high == r ? (g < b ? 6 : 0) : (high == g ? 2 : 4);
-    const float hue = static_cast<float>(sector) +
-                      static_cast<float>(difference) / static_cast<float>(std::max(range, 1));
-    float turned = hue * hue_gain;
-    turned = turned >= 6.0f ? turned - 6.0f : turned;
-    const float value = std::min(static_cast<float>(high) * value_gain, 255.0f);
-    const float chroma =
-        value * (std::min(static_cast<float>(range) * saturation_gain, static_cast<float>(high)) /
-                 static_cast<float>(std::max(high, 1)));
-    const float red = value - chroma * limit01(2.0f - std::fabs(turned - 3.0f));
-    const float green = value - chroma * limit01(std::fabs(turned - 2.0f) - 1.0f);
-    const float blue = value - chroma * limit01(std::fabs(turned - 4.0f) - 1.0f);
-    row[i] = static_cast<Pixel>(static_cast<int>(red + 0.5f)) |
-             (static_cast<Pixel>(static_cast<int>(green + 0.5f)) << 8) |
-             (static_cast<Pixel>(static_cast<int>(blue + 0.5f)) << 16);
-  }
-}
+/// `chroma` is min(saturation gain, high / range) * value / high, so that saturation ends at 1.
+Pixel colour_pixel(const FixedGains& gains, Pixel pixel) {
+  const int r = static_cast<int>(pixel & 255), g = static_cast<int>((pixel >> 8) & 255);
+  const int b = static_cast<int>((pixel >> 16) & 255);
+  const int high = std::max(r, std::max(g, b)), low = std::min(r, std::min(g, b));
+  const int range = high - low, one = range << 4;
+  const int value = std::min(((high << 8) * gains.value) >> 16, kFullValue);
+  const float largest =
+      std::max(static_cast<float>(high) * gains.inverse_saturation, static_cast<float>(range));
+  const float share = static_cast<float>(value << 8) / std::max(largest, kLeastRange);
+  const int chroma = std::min(static_cast<int>(share), 65535);
 
-void colour_portable(const ColourGains& gains, Pixel* row, int count) {
-  colour_body(gains, row, count);
+  const int difference = high == r ? g - b : (high == g ? b - r : r - g);
+  const int sector = high == r ? (g < b ? 6 : 0) : (high == g ? 2 : 4);
+  const int hue = sector * one + (difference << 4);
+  const int moved = hue + ((((hue * gains.turn) >> 14) + 1) >> 1);
+  const int turned = moved >= 6 * one ? moved - 6 * one : moved;
+  const auto channel = [&](int t) {
+    const int absent = (std::clamp(t, 0, one) << 4) * static_cast<std::int64_t>(chroma) >> 16;
+    return static_cast<Pixel>((value + 32 - absent) >> 6);
+  };
+  const Pixel red = channel(2 * one - std::abs(turned - 3 * one));
+  const Pixel green = channel(std::abs(turned - 2 * one) - one);
+  const Pixel blue = channel(std::abs(turned - 4 * one) - one);
+  return red | (green << 8) | (blue << 16);
 }
-#if BRIM_X86
-BRIM_TARGET_AVX2 void colour_avx2(const ColourGains& gains, Pixel* row, int count) {
-  colour_body(gains, row, count);
-}
-BRIM_TARGET_AVX512 void colour_avx512(const ColourGains& gains, Pixel* row, int count) {
-  colour_body(gains, row, count);
-}
-#endif
 
 }  // namespace
 
@@ -63,12 +53,14 @@ ColourGains draw_gains(Generator& generator, double h, double s, double v) {
 
 void apply_colour(const ColourGains& gains, Pixel* row, int count, Isa isa) {
   if (gains.identity()) return;
+  const FixedGains fixed = to_fixed(gains);
+  int done = 0;
 #if BRIM_X86
-  if (isa == Isa::Avx512) return colour_avx512(gains, row, count);
-  if (isa == Isa::Avx2) return colour_avx2(gains, row, count);
+  if (isa == Isa::Avx512) done = colour_avx512(fixed, row, count);
+  if (isa != Isa::Portable) done += colour_avx2(fixed, row + done, count - done);
 #endif
   (void)isa;
-  colour_portable(gains, row, count);
+  for (; done < count; ++done) row[done] = colour_pixel(fixed, row[done]);
 }
 
 }  // namespace brim::detail

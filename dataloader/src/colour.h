@@ -16,7 +16,8 @@ struct ColourGains {
 ColourGains draw_gains(Generator& generator, double h, double s, double v);
 
 /// Multiplies hue (mod a full turn), saturation and value (both limited to 1) of each pixel.
-/// HSV is that of Smith (1978), in float without the 8-bit steps that cv::cvtColor makes between.
+/// HSV is that of Smith (1978), in fixed point finer than the 8-bit steps that cv::cvtColor makes
+/// between; the same bytes for every `isa`.
 void apply_colour(const ColourGains& gains, Pixel* row, int count, Isa isa);
 
 }  // namespace brim::detail

@@ -81,11 +81,23 @@ void fade(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) 
   }
 }
 
+/// Tables for `tile` where its rows all read the same columns.
+void plan_columns(int width, WarpTile& tile) {
+  const Matrix3& map = tile.to_source;
+  tile.columns.usable = false;
+  if (!map.affine() || map(0, 1) != 0 || map(1, 0) != 0) return;
+  const Ray ray = ray_at(map, 0, 0);
+  Interval span{0, width};
+  span.keep(ray.du, ray.u - tile.outer[0]);
+  span.keep(-ray.du, tile.outer[1] - ray.u);
+  tile.columns.plan(ray.u, ray.du, tile.pixels.width, span.begin, span.end);
+}
+
 }  // namespace
 
-WarpTile make_warp_tile(const Tile& tile, const ImageView& pixels,
-                        const Matrix3& sample_to_canvas) {
-  WarpTile warp{.pixels = pixels};
+void make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sample_to_canvas,
+                    int width, WarpTile& warp) {
+  warp.pixels = pixels;
   const double sx = pixels.width / tile.width, sy = pixels.height / tile.height;
   warp.to_source = Matrix3::translation(-0.5, -0.5) * Matrix3::scaling(sx, sy) *
                    Matrix3::translation(-tile.x, -tile.y) * sample_to_canvas *
@@ -101,26 +113,45 @@ WarpTile make_warp_tile(const Tile& tile, const ImageView& pixels,
   side(1, tile.right, tile.visible.x2, 1, tile.x, sx);
   side(2, tile.top, tile.visible.y1, -1, tile.y, sy);
   side(3, tile.bottom, tile.visible.y2, 1, tile.y, sy);
-  return warp;
+  plan_columns(width, warp);
 }
 
 void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* row) {
   const Ray ray = ray_at(tile.to_source, 0, y);
   Interval span{begin, end};
-  const bool affine = tile.to_source.affine();
-  if (!affine) {  // in front of the camera, and no nearer than `project` lets labels come
+  if (!tile.to_source
+           .affine()) {  // in front of the camera, and no nearer than `project` lets labels come
     span.keep(ray.dw, ray.w - 1e-6);
     span.keep(-ray.dw, 50.0 - ray.w);
   }
   span = inside(ray, tile.outer, span);
   if (span.begin >= span.end) return;
+  if (tile.columns.usable) {
+    sample_axis(tile, ray, span.begin, span.end, row);
+  } else {
+    sample(tile, ray, span.begin, span.end, row);
+  }
+  Interval full = inside(ray, tile.inner, span);
+  if (full.begin >= full.end) full = {span.end, span.end};
+  fade(tile, ray, span.begin, full.begin, row);
+  fade(tile, ray, full.end, span.end, row);
+}
+
+void RowPainter::sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
+  const int v = std::clamp(fixed(ray.v), 0, ((tile.pixels.height - 1) << 16) - 1);
+  const std::uint8_t* top = tile.pixels.row(v >> 16);
+  paint_axis_row(isa_, {top, top + tile.pixels.stride, ((v & 0xFFFF) + 256) >> 9}, tile.columns,
+                 begin, end, blended_, row);
+}
+
+void RowPainter::sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
   const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride +
                                std::lround(kRowsAhead * tile.to_source(0, 1)) * 3;
   std::array<Pixel, 8> after;  // samples come in eights
-  std::copy_n(row + span.end, 8, after.data());
-  for (int x = span.begin; x < span.end; x += kBlock) {
-    const int count = std::min(kBlock, span.end - x);
-    if (affine) {
+  std::copy_n(row + end, 8, after.data());
+  for (int x = begin; x < end; x += kBlock) {
+    const int count = std::min(kBlock, end - x);
+    if (tile.to_source.affine()) {
       kernels_.affine(coordinates_, fixed(ray.u + x * ray.du), fixed(ray.du),
                       fixed(ray.v + x * ray.dv), fixed(ray.dv), count);
     } else {
@@ -131,11 +162,7 @@ void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* r
     }
     kernels_.sample(tile.pixels, coordinates_, count, ahead, row + x);
   }
-  std::copy_n(after.data(), 8, row + span.end);
-  Interval full = inside(ray, tile.inner, span);
-  if (full.begin >= full.end) full = {span.end, span.end};
-  fade(tile, ray, span.begin, full.begin, row);
-  fade(tile, ray, full.end, span.end, row);
+  std::copy_n(after.data(), 8, row + end);
 }
 
 ImageView at_least_2x2(const ImageView& pixels, std::vector<std::uint8_t>& store) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "augment_mosaic.h"
+#include "warp_axis.h"
 #include "warp_kernels.h"
 
 namespace brim::detail {
@@ -15,10 +16,13 @@ struct WarpTile {
   Matrix3 to_source{};            ///< output pixel index to source pixel index
   std::array<double, 4> outer{};  ///< nothing is painted beyond
   std::array<double, 4> inner{};  ///< fully covered within; between the two it fades into grey
+  AxisColumns columns{};          ///< usable where the map neither turns nor shears
 };
 
-/// The map of `tile`, of which `pixels` are the image, given the way from sample to canvas.
-WarpTile make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sample_to_canvas);
+/// Makes `warp` the map of `tile`, of which `pixels` are the image, into a sample `width` wide,
+/// given the way from sample to canvas.
+void make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sample_to_canvas,
+                    int width, WarpTile& warp);
 
 /// Paints rows of output straight from sources. Holds the working memory of one thread.
 class RowPainter {
@@ -32,9 +36,13 @@ class RowPainter {
   Isa isa() const { return isa_; }
 
  private:
+  void sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
+  void sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
+
   const WarpKernels& kernels_;
   Isa isa_;
   Coordinates coordinates_;
+  std::vector<std::uint16_t> blended_;
 };
 
 /// `pixels`, or where they are fewer than 2 wide or high a copy in `store` with the edge repeated

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "colour.h"
+
+namespace brim::detail {
+
+/// Gains in fixed point. The arithmetic of one pixel, the same on every instruction set:
+///
+/// Each channel is value - chroma * t, with t the channel's trapezoid of hue: 0 where the channel
+/// is full, 1 where it is absent. Hue runs over [0, 6). Hue and t are kept times the channels'
+/// range (4 fraction bits), chroma per unit of range (14 bits), value with 6 bits.
+struct FixedGains {
+  std::uint16_t value = 0;  ///< 2.14
+  std::int16_t turn = 0;    ///< hue gain less 1, 0.15
+  float inverse_saturation = 1;
+};
+
+inline constexpr int kFullValue = 255 << 6;
+inline constexpr float kLeastRange = 0.25f;  ///< keeps black from dividing by nothing
+
+#if BRIM_X86
+/// Work on all of `row` but the last pixels that fill no register; return how many are done.
+int colour_avx2(const FixedGains& gains, Pixel* row, int count);
+int colour_avx512(const FixedGains& gains, Pixel* row, int count);
+#endif
+
+}  // namespace brim::detail
