@@ -11,7 +11,7 @@
 #if defined(__x86_64__)
 #define BRIM_X86 1
 #define BRIM_TARGET_AVX2 __attribute__((target("avx2")))
-#define BRIM_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,prefer-vector-width=512")))
+#define BRIM_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2")))
 #else
 #define BRIM_X86 0
 #endif
