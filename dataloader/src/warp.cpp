@@ -140,8 +140,9 @@ void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* r
 void RowPainter::sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
   const int v = std::clamp(fixed(ray.v), 0, ((tile.pixels.height - 1) << 16) - 1);
   const std::uint8_t* top = tile.pixels.row(v >> 16);
-  paint_axis_row(isa_, {top, top + tile.pixels.stride, ((v & 0xFFFF) + 256) >> 9}, tile.columns,
-                 begin, end, blended_, row);
+  const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride;
+  paint_axis_row(isa_, {top, top + tile.pixels.stride, ((v & 0xFFFF) + 256) >> 9, ahead},
+                 tile.columns, begin, end, blended_, row);
 }
 
 void RowPainter::sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {

@@ -63,6 +63,8 @@ BRIM_TARGET_AVX2 inline __m256i two_taps(const U16* blended, const U16* column, 
 
 BRIM_TARGET_AVX2 void paint_avx2(const AxisRows& rows, const AxisColumns& columns, int begin,
                                  int end, U16* work, Pixel* row) {
+  const std::uint8_t* fetched = rows.top + std::ptrdiff_t{3} * columns.first + rows.ahead;
+  for (int i = 0; i < 3 * columns.count; i += 64) __builtin_prefetch(fetched + i);
   blend_body(rows, columns.first, columns.count, work);
   const U16 *column = columns.column.data(), *weight = columns.weight.data();
   const __m256i colours = _mm256_set1_epi64x(0xFFFFFF);
@@ -147,6 +149,8 @@ BRIM_TARGET_AVX512 void blend_avx512(const AxisRows& rows, int first, int count,
   const std::uint8_t* bottom = rows.bottom + std::ptrdiff_t{3} * first;
   for (int i = 0; i < count; i += kLanes, top += 96, bottom += 96) {
     const int bytes = 3 * (count - i);
+    __builtin_prefetch(top + rows.ahead);
+    __builtin_prefetch(top + rows.ahead + 64);
     const __m512i a = blend32(top, bottom, first_bytes(bytes), w0, w1);
     const __m512i b = blend32(top + 32, bottom + 32, first_bytes(bytes - 32), w0, w1);
     const __m512i c = blend32(top + 64, bottom + 64, first_bytes(bytes - 64), w0, w1);

@@ -25,10 +25,12 @@ struct AxisColumns {
   void plan(double u, double du, int width, int begin, int end);
 };
 
-/// Two neighbouring source rows and the weight of the lower one (of 128).
+/// Two neighbouring source rows and the weight of the lower one (of 128). What lies `ahead` bytes
+/// from them is fetched into the cache on the way.
 struct AxisRows {
   const std::uint8_t *top = nullptr, *bottom = nullptr;
   int weight = 0;
+  std::ptrdiff_t ahead = 0;
 };
 
 /// Paints output pixels [begin, end), within those planned. `work` is scratch. Reads nothing
