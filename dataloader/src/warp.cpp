@@ -87,10 +87,15 @@ void plan_columns(int width, WarpTile& tile) {
   tile.columns.usable = false;
   if (!map.affine() || map(0, 1) != 0 || map(1, 0) != 0) return;
   const Ray ray = ray_at(map, 0, 0);
-  Interval span{0, width};
-  span.keep(ray.du, ray.u - tile.outer[0]);
-  span.keep(-ray.du, tile.outer[1] - ray.u);
-  tile.columns.plan(ray.u, ray.du, tile.pixels.width, span.begin, span.end);
+  const auto within = [&](const std::array<double, 4>& bounds) -> std::array<int, 2> {
+    Interval span{0, width};
+    span.keep(ray.du, ray.u - bounds[0]);
+    span.keep(-ray.du, bounds[1] - ray.u);
+    return {span.begin, std::max(span.begin, span.end)};
+  };
+  tile.painted = within(tile.outer);
+  tile.covered = within(tile.inner);
+  tile.columns.plan(ray.u, ray.du, tile.pixels.width, tile.painted[0], tile.painted[1]);
 }
 
 }  // namespace
@@ -117,24 +122,35 @@ void make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sa
 }
 
 void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* row) {
+  if (tile.columns.usable) return paint_axis(tile, y, begin, end, row);
   const Ray ray = ray_at(tile.to_source, 0, y);
   Interval span{begin, end};
-  if (!tile.to_source
-           .affine()) {  // in front of the camera, and no nearer than `project` lets labels come
+  if (!tile.to_source.affine()) {
+    // In front of the camera, and no nearer than `project` lets labels come.
     span.keep(ray.dw, ray.w - 1e-6);
     span.keep(-ray.dw, 50.0 - ray.w);
   }
   span = inside(ray, tile.outer, span);
   if (span.begin >= span.end) return;
-  if (tile.columns.usable) {
-    sample_axis(tile, ray, span.begin, span.end, row);
-  } else {
-    sample(tile, ray, span.begin, span.end, row);
-  }
+  sample(tile, ray, span.begin, span.end, row);
   Interval full = inside(ray, tile.inner, span);
   if (full.begin >= full.end) full = {span.end, span.end};
   fade(tile, ray, span.begin, full.begin, row);
   fade(tile, ray, full.end, span.end, row);
+}
+
+void RowPainter::paint_axis(const WarpTile& tile, int y, int begin, int end, Pixel* row) {
+  const Ray ray = ray_at(tile.to_source, 0, y);
+  if (ray.v < tile.outer[2] || ray.v > tile.outer[3]) return;
+  begin = std::max(begin, tile.painted[0]);
+  end = std::min(end, tile.painted[1]);
+  if (begin >= end) return;
+  sample_axis(tile, ray, begin, end, row);
+  const bool whole = ray.v >= tile.inner[2] && ray.v <= tile.inner[3];
+  const int full_begin = whole ? std::clamp(tile.covered[0], begin, end) : end;
+  const int full_end = whole ? std::clamp(tile.covered[1], full_begin, end) : end;
+  fade(tile, ray, begin, full_begin, row);
+  fade(tile, ray, full_end, end, row);
 }
 
 void RowPainter::sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {

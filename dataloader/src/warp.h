@@ -17,6 +17,8 @@ struct WarpTile {
   std::array<double, 4> outer{};  ///< nothing is painted beyond
   std::array<double, 4> inner{};  ///< fully covered within; between the two it fades into grey
   AxisColumns columns{};          ///< usable where the map neither turns nor shears
+  /// Where columns are usable: output pixels of every row within `outer` and within `inner`.
+  std::array<int, 2> painted{}, covered{};
 };
 
 /// Makes `warp` the map of `tile`, of which `pixels` are the image, into a sample `width` wide,
@@ -36,6 +38,7 @@ class RowPainter {
   Isa isa() const { return isa_; }
 
  private:
+  void paint_axis(const WarpTile& tile, int y, int begin, int end, Pixel* row);
   void sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
   void sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
 

@@ -92,6 +92,10 @@ TEST(WarpKernels, CoordinatesBlendAndPackAgreeOnEveryInstructionSet) {
     a.pack(row.data(), count, bytes.data());
     b.pack(row.data(), count, more.data());
     ASSERT_EQ(bytes, more);
+    if (best_isa() != Isa::Portable) {
+      warp_kernels(Isa::Avx2).pack(row.data(), count, more.data());
+      ASSERT_EQ(bytes, more);
+    }
   }
 }
 
