@@ -10,6 +10,7 @@
 #include "counters.h"
 #include "key_map.h"
 #include "ram_arena.h"
+#include "ram_shared_store.h"
 
 namespace brim {
 namespace {
@@ -26,6 +27,8 @@ class RamStore final : public Store {
       : arena_(options.byte_limit, options.budget),
         budget_(options.budget),
         regrow_after_(std::chrono::milliseconds(options.regrow_after_ms)) {}
+
+  void note(const std::string& what) { counters_.failed(what); }
 
   bool get(const CacheKey& key, Blob& blob) override {
     Shard& shard = shard_of(key);
@@ -158,9 +161,20 @@ class RamStore final : public Store {
 
 /// The store together with its registration, which must end first.
 struct Registered {
-  std::shared_ptr<RamStore> store;
+  std::shared_ptr<Store> store;
   std::shared_ptr<void> registration;
 };
+
+std::shared_ptr<Store> open_store(const RamStoreOptions& options) {
+  if (options.share_name.empty() || options.share == CacheShare::Never)
+    return std::make_shared<RamStore>(options);
+  std::string why_not;
+  if (auto shared = detail::make_shared_ram_store(options, why_not)) return shared;
+  auto own = std::make_shared<RamStore>(options);
+  if (options.share == CacheShare::Machine)
+    own->note("the RAM cache is not shared with other processes: " + why_not);
+  return own;
+}
 
 }  // namespace
 
@@ -168,11 +182,11 @@ std::shared_ptr<Store> make_ram_store(const RamStoreOptions& options) {
   RamStoreOptions decided = options;
   if (decided.budget == nullptr) decided.budget = MemoryBudget::make();
   auto both = std::make_shared<Registered>();
-  both->store = std::make_shared<RamStore>(decided);
-  const std::weak_ptr<RamStore> weak = both->store;
+  both->store = open_store(decided);
+  const std::weak_ptr<Store> weak = both->store;
   both->registration = decided.budget->on_pressure(
       PressureOrder::kCache, "ram cache", [weak](std::int64_t bytes) -> std::int64_t {
-        const std::shared_ptr<RamStore> store = weak.lock();
+        const std::shared_ptr<Store> store = weak.lock();
         return store == nullptr ? 0 : store->release(bytes);
       });
   return {both, both->store.get()};

@@ -26,11 +26,17 @@ std::shared_ptr<Store> make_store(const CacheOptions& options) {
         {.directory = options.directory.empty() ? "" : options.directory + "/disk",
          .byte_limit = options.byte_limit});
   };
+  const auto ram = [&](std::int64_t byte_limit) {
+    return make_ram_store({.byte_limit = byte_limit,
+                           .budget = options.budget,
+                           .share_name = options.share_name,
+                           .share = options.share});
+  };
   switch (options.mode) {
     case CacheMode::None:
       return nullptr;
     case CacheMode::Ram:
-      return make_ram_store({.byte_limit = options.byte_limit, .budget = options.budget});
+      return ram(options.byte_limit);
     case CacheMode::Disk:
       return disk();
     case CacheMode::Lmdb:
@@ -39,7 +45,7 @@ std::shared_ptr<Store> make_store(const CacheOptions& options) {
            .byte_limit = options.byte_limit,
            .budget = options.budget});
     case CacheMode::Tiered:
-      return make_tiered_store(make_ram_store({.byte_limit = 0, .budget = options.budget}), disk());
+      return make_tiered_store(ram(0), disk());
   }
   return nullptr;
 }
@@ -62,6 +68,14 @@ std::string to_string(CacheMode mode) {
   for (const auto& [known, name] : kModes)
     if (known == mode) return name;
   return "none";
+}
+
+CacheShare parse_cache_share(const std::string& text, const std::string& key) {
+  if (text == "auto") return CacheShare::Auto;
+  if (text == "never") return CacheShare::Never;
+  if (text == "machine") return CacheShare::Machine;
+  throw Error("'" + text + "' does not say how a cache is shared", {.key = key},
+              "one of auto, never, machine");
 }
 
 }  // namespace brim

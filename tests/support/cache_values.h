@@ -65,6 +65,12 @@ inline std::vector<StoreKind> store_kinds() {
   const auto ram = [budget](const std::string&, std::int64_t limit) {
     return make_ram_store({.byte_limit = limit, .budget = budget(limit)});
   };
+  const auto shared = [budget](const std::string& directory, std::int64_t limit) {
+    return make_ram_store({.byte_limit = limit,
+                           .budget = budget(limit),
+                           .share_name = directory,
+                           .share = CacheShare::Machine});
+  };
   const auto disk = [](const std::string& directory, std::int64_t limit) {
     return make_disk_store(
         {.directory = directory + "/disk", .byte_limit = limit, .segment_bytes = 1 << 20});
@@ -78,6 +84,7 @@ inline std::vector<StoreKind> store_kinds() {
   };
   return {
       {"ram", false, ram},
+      {"ram_shared", false, shared},
       {"disk", true, disk},
       {"lmdb", true, lmdb},
       {"tiered_disk", true,

@@ -118,6 +118,11 @@ std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBu
   options.directory =
       config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
   options.budget = std::move(budget);
+  options.share = parse_cache_share(config.loader.cache_share, "loader.cache_share");
+  // Processes that train on the same images at the same size keep the same pixels.
+  std::error_code ignored;
+  options.share_name = std::filesystem::absolute(config.data.path, ignored).lexically_normal();
+  options.share_name += "@" + std::to_string(config.train.img);
   return make_store(options);
 }
 

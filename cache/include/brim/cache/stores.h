@@ -9,13 +9,24 @@
 
 namespace brim {
 
+/// Whether the processes of one user on one machine keep one copy of a RAM cache.
+enum class CacheShare {
+  Auto,     ///< where the machine can; else each its own, without a word
+  Never,    ///< memory of this process alone
+  Machine,  ///< as Auto, but stats().last_error says why when it cannot be
+};
+
 struct RamStoreOptions {
   std::int64_t byte_limit = 0;             ///< 0: what the budget leaves
   std::shared_ptr<MemoryBudget> budget{};  ///< null: one of its own over the machine's limits
   int regrow_after_ms = 5000;  ///< calm needed after memory was asked back before it fills again
+  std::string share_name{};    ///< processes that give the same name share; empty: not shared
+  CacheShare share = CacheShare::Auto;
 };
-/// Memory of this process: views without a copy, no eviction while the budget stands. Registers
-/// with the budget at PressureOrder::kCache and gives whole chunks back when asked.
+/// Memory of this process, or one copy for all that share it: views without a copy, no eviction
+/// while the budget stands. Registers with the budget at PressureOrder::kCache and gives whole
+/// chunks back when asked. What is shared is freed by the kernel with its last process, counts
+/// once against the first one's byte_limit, and against the budget of each process that maps it.
 std::shared_ptr<Store> make_ram_store(const RamStoreOptions& options);
 
 struct DiskStoreOptions {
@@ -58,6 +69,8 @@ struct CacheOptions {
   std::string directory{};      ///< default: default_cache_directory()
   std::int64_t byte_limit = 0;  ///< of the mode's own medium; 0: decided from budget or free disk
   std::shared_ptr<MemoryBudget> budget{};
+  std::string share_name{};  ///< see RamStoreOptions; empty: RAM is not shared
+  CacheShare share = CacheShare::Auto;
 };
 /// The store for `options`; null for None. Throws Error where the directory cannot be used.
 std::shared_ptr<Store> make_store(const CacheOptions& options);
@@ -67,5 +80,6 @@ std::string default_cache_directory(const std::string& xdg_cache_home, const std
 
 CacheMode parse_cache_mode(const std::string& text, const std::string& key = {});
 std::string to_string(CacheMode mode);
+CacheShare parse_cache_share(const std::string& text, const std::string& key = {});
 
 }  // namespace brim
