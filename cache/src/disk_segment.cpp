@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -18,7 +19,6 @@
 namespace brim::detail {
 namespace {
 
-constexpr char kMagic[8] = {'B', 'R', 'I', 'M', 'S', 'E', 'G', '\n'};
 constexpr std::uint64_t kRecord = sizeof(SegmentRecord);
 constexpr std::uint64_t kPage = 4096;
 
@@ -27,9 +27,14 @@ std::span<std::byte> bytes_of(T& value) {
   return std::as_writable_bytes(std::span(&value, 1));
 }
 
-template <class T>
-std::uint64_t checksum_of(const T& value) {
-  return checksum64(std::as_bytes(std::span(&value, 1)).first(sizeof(T) - 8));
+std::uint64_t checksum_of(const SegmentHeader& header) {
+  return checksum64(std::as_bytes(std::span(&header, 1)).first(sizeof header - 8));
+}
+
+std::uint32_t checksum_of(const SegmentRecord& record) {
+  const auto bytes = std::as_bytes(std::span(&record, 1));
+  return static_cast<std::uint32_t>(
+      checksum64(bytes.first(offsetof(SegmentRecord, record_checksum))));
 }
 
 bool all_zero(const SegmentRecord& record) {
@@ -43,10 +48,13 @@ std::uint64_t random_id() {
 }
 
 SegmentState judge(const SegmentHeader& header, std::uint64_t file_size) {
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return SegmentState::Damaged;
+  if (std::memcmp(header.magic, kSegmentMagic, sizeof kSegmentMagic) != 0)
+    return SegmentState::Damaged;
   const std::uint64_t sum = checksum_of(header);
   if (header.checksum != sum && header.checksum != __builtin_bswap64(sum))
     return SegmentState::Damaged;
+  if (header.endian == kEndianTag && header.version < kSegmentVersion)
+    return SegmentState::Outdated;
   if (header.endian != kEndianTag || header.version != kSegmentVersion)
     return SegmentState::OtherFormat;
   if (header.segment_bytes != file_size || header.checksum != sum) return SegmentState::Damaged;
@@ -54,6 +62,25 @@ SegmentState judge(const SegmentHeader& header, std::uint64_t file_size) {
 }
 
 }  // namespace
+
+SegmentRecord SegmentRecord::make(const CacheKey& key, std::uint64_t offset, std::uint64_t length,
+                                  std::uint64_t value_checksum) {
+  const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
+  const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); };
+  SegmentRecord record{
+      .key = {low(key.low), high(key.low), low(key.high), high(key.high)},
+      .unit = low(offset / kSegmentUnit),
+      .length = low(length),
+      .value_checksum = {low(value_checksum), high(value_checksum)},
+      .record_checksum = 0,
+  };
+  record.record_checksum = checksum_of(record);
+  return record;
+}
+
+bool SegmentRecord::intact() const {
+  return record_checksum == checksum_of(*this);
+}
 
 DiskSegment::DiskSegment(PosixFile file, std::string path, const SegmentHeader& header)
     : file_(std::move(file)), path_(std::move(path)), segment_bytes_(header.segment_bytes) {
@@ -68,7 +95,7 @@ DiskSegment::~DiskSegment() {
 std::unique_ptr<DiskSegment> DiskSegment::create(const std::string& directory,
                                                  std::uint64_t bytes) {
   SegmentHeader header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  std::memcpy(header.magic, kSegmentMagic, sizeof kSegmentMagic);
   header.endian = kEndianTag;
   header.version = kSegmentVersion;
   header.segment_bytes = bytes;
@@ -109,9 +136,9 @@ std::unique_ptr<DiskSegment> DiskSegment::open(const std::string& path, SegmentS
   state = whole ? judge(header, file.size()) : SegmentState::Damaged;
   if (state == SegmentState::Usable)
     return std::unique_ptr<DiskSegment>(new DiskSegment(std::move(file), path, header));
-  // A damaged file that no process holds is of no use to anybody.
-  if (state == SegmentState::Damaged && lock_file(file, LockKind::Exclusive, 0))
-    ::unlink(path.c_str());
+  // A damaged or outdated file that no process holds is of no use to anybody.
+  const bool useless = state == SegmentState::Damaged || state == SegmentState::Outdated;
+  if (useless && lock_file(file, LockKind::Exclusive, 0)) ::unlink(path.c_str());
   return nullptr;
 }
 
@@ -130,16 +157,17 @@ std::int64_t DiskSegment::scan(
     for (; seen < count; ++seen) {
       const SegmentRecord& record = part[count - 1 - seen];
       if (all_zero(record)) break;
-      const bool intact =
-          record.record_checksum == checksum_of(record) && record.offset >= sizeof(SegmentHeader) &&
-          record.offset <= segment_bytes_ && record.length <= segment_bytes_ - record.offset;
+      const bool intact = record.intact() && record.offset() >= sizeof(SegmentHeader) &&
+                          record.offset() <= segment_bytes_ &&
+                          record.length <= segment_bytes_ - record.offset();
       if (!intact) {
         const auto* raw = reinterpret_cast<const unsigned char*>(&record);
         damaged +=
             std::all_of(raw, raw + kRecord, [](unsigned char c) { return c == 0xFF; }) ? 0 : 1;
         continue;
       }
-      data_end_ = std::max(data_end_, record.offset + record.length);
+      data_end_ = std::max(data_end_, (record.offset() + record.length + kSegmentUnit - 1) /
+                                          kSegmentUnit * kSegmentUnit);
       function(record, static_cast<std::uint32_t>(records_ + seen));
     }
     records_ += seen;
@@ -211,7 +239,7 @@ std::optional<DiskSegment::Place> DiskSegment::reserve(std::uint64_t length, con
   const std::lock_guard lock(mutex_);
   refused = false;
   const std::uint64_t records = records_reserved_ + 1;
-  const std::uint64_t end = data_end_ + (length + 7) / 8 * 8;
+  const std::uint64_t end = data_end_ + (length + kSegmentUnit - 1) / kSegmentUnit * kSegmentUnit;
   // One record of zeros always stays between values and records: it ends the list.
   if ((records + 1) * kRecord > segment_bytes_ || end > records_begin(records + 1))
     return std::nullopt;
@@ -228,16 +256,8 @@ std::optional<DiskSegment::Place> DiskSegment::reserve(std::uint64_t length, con
 }
 
 std::uint32_t DiskSegment::write(Place place, const CacheKey& key, std::span<const std::byte> value,
-                                 std::uint64_t checksum, std::int64_t cost_ns) {
-  SegmentRecord record{.key_high = key.high,
-                       .key_low = key.low,
-                       .offset = place.offset,
-                       .length = value.size(),
-                       .value_checksum = checksum,
-                       .cost_ns = cost_ns,
-                       .reserved = 0,
-                       .record_checksum = 0};
-  record.record_checksum = checksum_of(record);
+                                 std::uint64_t checksum) {
+  SegmentRecord record = SegmentRecord::make(key, place.offset, value.size(), checksum);
   try {
     file_.write_at(place.offset, value, path_);
     const std::lock_guard lock(mutex_);

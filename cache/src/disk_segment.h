@@ -15,7 +15,11 @@
 
 namespace brim::detail {
 
-inline constexpr std::uint32_t kSegmentVersion = 1;
+inline constexpr std::uint32_t kSegmentVersion = 2;
+inline constexpr char kSegmentMagic[8] = {'B', 'R', 'I', 'M', 'S', 'E', 'G', '\n'};
+/// Values lie at multiples of this; a record counts them in these units.
+inline constexpr std::uint64_t kSegmentUnit = 8;
+inline constexpr std::uint64_t kLargestSegment = kSegmentUnit << 32;
 
 /// First 64 bytes of a segment. Magic, tag, version and checksum keep their places in every
 /// version, so that an old program can tell a newer file from a damaged one.
@@ -30,25 +34,34 @@ struct SegmentHeader {
 };
 static_assert(sizeof(SegmentHeader) == 64);
 
-/// One value of a segment; record i lies at segment_bytes - 64 * (i + 1).
+/// One value of a segment; record i lies at segment_bytes - 36 * (i + 1). Small, because it is what
+/// a small value costs; halves of 64-bit numbers are low, high.
 struct SegmentRecord {
-  std::uint64_t key_high;
-  std::uint64_t key_low;
-  std::uint64_t offset;
-  std::uint64_t length;
-  std::uint64_t value_checksum;
-  std::int64_t cost_ns;
-  std::uint64_t reserved;
-  std::uint64_t record_checksum;  ///< XXH3-64 of the bytes before it
+  std::uint32_t key[4];             ///< low, then high
+  std::uint32_t unit;               ///< offset / kSegmentUnit
+  std::uint32_t length;             ///< bytes
+  std::uint32_t value_checksum[2];  ///< bound to key and length
+  std::uint32_t record_checksum;    ///< low half of XXH3-64 of the bytes before it
 
-  CacheKey key() const { return {key_high, key_low}; }
+  static SegmentRecord make(const CacheKey& key, std::uint64_t offset, std::uint64_t length,
+                            std::uint64_t value_checksum);
+  CacheKey cache_key() const { return {join(key[2], key[3]), join(key[0], key[1])}; }
+  std::uint64_t offset() const { return unit * kSegmentUnit; }
+  std::uint64_t checksum() const { return join(value_checksum[0], value_checksum[1]); }
+  bool intact() const;
+
+ private:
+  static std::uint64_t join(std::uint32_t low, std::uint32_t high) {
+    return std::uint64_t{high} << 32 | low;
+  }
 };
-static_assert(sizeof(SegmentRecord) == 64);
+static_assert(sizeof(SegmentRecord) == 36);
 
 enum class SegmentState {
   Usable,
   Damaged,      ///< header or length are wrong: nothing in it can be trusted
-  OtherFormat,  ///< intact, but of another version or byte order
+  OtherFormat,  ///< intact, but of a newer version or another byte order
+  Outdated,     ///< of an older version: of no use to this one
   Unreadable,   ///< gone or not permitted
 };
 
@@ -83,7 +96,7 @@ class DiskSegment {
   std::optional<Place> reserve(std::uint64_t length, const Allow& allow, bool& refused);
   /// Writes the value and publishes it; returns its record index. Throws std::system_error.
   std::uint32_t write(Place place, const CacheKey& key, std::span<const std::byte> value,
-                      std::uint64_t checksum, std::int64_t cost_ns);
+                      std::uint64_t checksum);
 
   /// True when all of `out` was read at `offset`.
   bool read(std::uint64_t offset, std::span<std::byte> out) const;

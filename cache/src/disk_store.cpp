@@ -32,14 +32,16 @@ constexpr auto kRetryAfter = std::chrono::seconds(1);
 /// Segments grow with the cap so that a large cache does not need thousands of open files.
 constexpr std::int64_t kMostSegments = 256;
 constexpr std::uint64_t kLargestValue = UINT32_MAX;
+constexpr auto kLargest = static_cast<std::int64_t>(detail::kLargestSegment);
 
 class DiskStore final : public Store {
  public:
   explicit DiskStore(const DiskStoreOptions& options)
       : directory_(options.directory, options.byte_limit),
         segment_bytes_(
-            std::max<std::int64_t>({4096, options.segment_bytes / 64 * 64,
-                                    directory_.byte_limit() / kMostSegments / 64 * 64})) {
+            std::min(kLargest,
+                     std::max<std::int64_t>({4096, options.segment_bytes / 64 * 64,
+                                             directory_.byte_limit() / kMostSegments / 64 * 64}))) {
     if (!directory_.writable()) counters_.failed(directory_.why_not());
     refresh();
   }
@@ -55,9 +57,8 @@ class DiskStore final : public Store {
     return false;
   }
 
-  PutResult put(const CacheKey& key, std::span<const std::byte> value,
-                std::int64_t cost_ns) override {
-    return counters_.count(store(key, value, cost_ns));
+  PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {
+    return counters_.count(store(key, value));
   }
 
   bool contains(const CacheKey& key) const override {
@@ -158,7 +159,7 @@ class DiskStore final : public Store {
     entry.segment->forget(entry.record);
   }
 
-  PutResult store(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns) {
+  PutResult store(const CacheKey& key, std::span<const std::byte> value) {
     Shard& shard = shard_of(key);
     {
       const std::lock_guard lock(shard.mutex);
@@ -170,7 +171,7 @@ class DiskStore final : public Store {
     Entry entry;
     PutResult result = PutResult::Failed;
     try {
-      result = append(key, value, cost_ns, entry);
+      result = append(key, value, entry);
     } catch (const std::system_error& error) {
       counters_.failed(error.what());
     }
@@ -184,8 +185,7 @@ class DiskStore final : public Store {
     return result;
   }
 
-  PutResult append(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns,
-                   Entry& entry) {
+  PutResult append(const CacheKey& key, std::span<const std::byte> value, Entry& entry) {
     DiskSegment* segment = nullptr;
     std::optional<DiskSegment::Place> place;
     {
@@ -197,7 +197,7 @@ class DiskStore final : public Store {
     entry.offset = place->offset;
     entry.checksum = detail::value_checksum(key, value);
     entry.length = static_cast<std::uint32_t>(value.size());
-    entry.record = segment->write(*place, key, value, entry.checksum, cost_ns);
+    entry.record = segment->write(*place, key, value, entry.checksum);
     return PutResult::Stored;
   }
 
@@ -284,15 +284,15 @@ class DiskStore final : public Store {
   /// Under mutex_.
   void index(DiskSegment& segment) {
     counters_.damaged(segment.scan([&](const SegmentRecord& record, std::uint32_t number) {
-      if (record.length > kLargestValue) return;
       const Entry entry{.segment = &segment,
-                        .offset = record.offset,
-                        .checksum = record.value_checksum,
-                        .length = static_cast<std::uint32_t>(record.length),
+                        .offset = record.offset(),
+                        .checksum = record.checksum(),
+                        .length = record.length,
                         .record = number};
-      Shard& shard = shard_of(record.key());
+      const CacheKey key = record.cache_key();
+      Shard& shard = shard_of(key);
       const std::lock_guard lock(shard.mutex);
-      if (shard.map.insert(record.key(), entry)) entries_.fetch_add(1);
+      if (shard.map.insert(key, entry)) entries_.fetch_add(1);
     }));
   }
 

@@ -13,7 +13,7 @@
 namespace brim::detail {
 
 /// The records of the unnamed database; docs/cache_format.md describes them.
-inline constexpr std::uint32_t kLmdbVersion = 1;
+inline constexpr std::uint32_t kLmdbVersion = 2;
 inline constexpr std::string_view kFormatKey = "brim.format";
 inline constexpr std::string_view kMarkerName = "brim.lock";
 inline constexpr char kLmdbMagic[8] = {'B', 'R', 'I', 'M', 'L', 'M', 'D', 'B'};
@@ -27,16 +27,20 @@ struct LmdbFormat {
 };
 static_assert(sizeof(LmdbFormat) == 24);
 
-/// Value of a cache key: where in which block the bytes are.
+/// Value of a cache key: where in which block the bytes are. Small, because the tree of records is
+/// what small values cost.
 struct LmdbRecord {
-  std::uint64_t block;
+  std::uint32_t block;
   std::uint32_t offset;
   std::uint32_t length;
-  std::uint64_t value_checksum;
-  std::int64_t cost_ns;
+  std::uint32_t value_checksum[2];  ///< low half, high half
+
+  std::uint64_t checksum() const {
+    return std::uint64_t{value_checksum[1]} << 32 | value_checksum[0];
+  }
   friend bool operator==(const LmdbRecord&, const LmdbRecord&) = default;
 };
-static_assert(sizeof(LmdbRecord) == 32);
+static_assert(sizeof(LmdbRecord) == 20);
 
 inline std::uint64_t big_endian(std::uint64_t value) {
   return std::endian::native == std::endian::little ? __builtin_bswap64(value) : value;

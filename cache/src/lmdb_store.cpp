@@ -60,12 +60,11 @@ class LmdbStore final : public Store {
     return false;
   }
 
-  PutResult put(const CacheKey& key, std::span<const std::byte> value,
-                std::int64_t cost_ns) override {
+  PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {
     if (foreign() || writer_ == nullptr) return counters_.count(PutResult::Failed);
     if (value.size() > kLargestValue) return counters_.count(PutResult::Full);
     if (is_committed(key)) return counters_.count(PutResult::AlreadyThere);
-    return counters_.count(writer_->put(key, value, cost_ns));
+    return counters_.count(writer_->put(key, value));
   }
 
   bool contains(const CacheKey& key) const override {
@@ -121,7 +120,7 @@ class LmdbStore final : public Store {
       if (blob.scratch.size() < record.length) blob.scratch.resize(record.length);
       const std::span<std::byte> bytes = std::span(blob.scratch).first(record.length);
       intact = environment_.read_bytes(place.file_offset, bytes) &&
-               detail::value_checksum(key, bytes) == record.value_checksum;
+               detail::value_checksum(key, bytes) == record.checksum();
       if (intact) {
         blob.bytes = bytes;
         blob.owner.reset();

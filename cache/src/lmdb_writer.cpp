@@ -9,7 +9,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kMostItems = 512;
+/// Keys are hashes: a transaction rewrites about a leaf page per value, and what it frees can be
+/// used again two transactions later. More values at a time would leave more free pages about.
+constexpr std::size_t kMostItems = 128;
 /// Tree, free list and half-filled pages per value, for the cap's estimate before a commit.
 constexpr std::int64_t kOverheadPerItem = 128;
 constexpr std::int64_t kOverheadPerBatch = 64 << 10;
@@ -49,8 +51,7 @@ bool LmdbWriter::fits(std::size_t size) {
          filling_.bytes.size() + size <= static_cast<std::size_t>(options_.batch_bytes);
 }
 
-PutResult LmdbWriter::put(const CacheKey& key, std::span<const std::byte> value,
-                          std::int64_t cost_ns) {
+PutResult LmdbWriter::put(const CacheKey& key, std::span<const std::byte> value) {
   const std::uint64_t checksum = value_checksum(key, value);
   std::unique_lock lock(mutex_);
   while (!fits(value.size())) {
@@ -73,7 +74,7 @@ PutResult LmdbWriter::put(const CacheKey& key, std::span<const std::byte> value,
     return PutResult::Full;
   if (filling_.empty()) filling_.since = Clock::now();
   filling_.index.insert(key, static_cast<std::uint32_t>(filling_.items.size()));
-  filling_.items.push_back({key, filling_.bytes.size(), value.size(), checksum, cost_ns});
+  filling_.items.push_back({key, filling_.bytes.size(), value.size(), checksum});
   filling_.bytes.insert(filling_.bytes.end(), value.begin(), value.end());
   if (filling_.items.size() == 1 || due(filling_)) wake_.notify_one();
   return PutResult::Stored;
@@ -228,12 +229,13 @@ int LmdbWriter::write_in(MDB_txn* transaction, MDB_dbi database, const Batch& ba
     if (item->length > 0)
       std::memcpy(static_cast<std::byte*>(place.mv_data) + at, batch.bytes.data() + item->offset,
                   item->length);
-    records.emplace_back(lmdb_key(item->key),
-                         LmdbRecord{.block = number,
-                                    .offset = static_cast<std::uint32_t>(at),
-                                    .length = static_cast<std::uint32_t>(item->length),
-                                    .value_checksum = item->checksum,
-                                    .cost_ns = item->cost_ns});
+    records.emplace_back(
+        lmdb_key(item->key),
+        LmdbRecord{.block = static_cast<std::uint32_t>(number),
+                   .offset = static_cast<std::uint32_t>(at),
+                   .length = static_cast<std::uint32_t>(item->length),
+                   .value_checksum = {static_cast<std::uint32_t>(item->checksum),
+                                      static_cast<std::uint32_t>(item->checksum >> 32)}});
     at += item->length;
   }
   std::sort(records.begin(), records.end(),

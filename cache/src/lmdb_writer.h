@@ -35,7 +35,7 @@ class LmdbWriter {
   LmdbWriter(const LmdbWriter&) = delete;
   LmdbWriter& operator=(const LmdbWriter&) = delete;
 
-  PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns);
+  PutResult put(const CacheKey& key, std::span<const std::byte> value);
   /// Copies a value that is not committed yet into `blob`.
   bool get_pending(const CacheKey& key, Blob& blob);
   bool is_pending(const CacheKey& key);
@@ -53,7 +53,6 @@ class LmdbWriter {
     std::uint64_t offset;
     std::uint64_t length;
     std::uint64_t checksum;
-    std::int64_t cost_ns;
   };
   struct Removal {
     CacheKey key;

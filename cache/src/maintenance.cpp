@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "brim/cache/error.h"
-#include "posix_file.h"
+#include "maintenance_files.h"
 
 namespace brim {
 namespace fs = std::filesystem;
@@ -19,7 +19,11 @@ bool is_ours(CacheMode mode, const std::string& name) {
                             (name.starts_with("segment-") || name.starts_with("new-segment-")));
 }
 
-std::vector<std::string> own_files(const CacheFolder& folder) {
+}  // namespace
+
+namespace detail {
+
+std::vector<std::string> own_cache_files(const CacheFolder& folder) {
   std::vector<std::string> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder.directory))
     if (entry.is_regular_file() && is_ours(folder.mode, entry.path().filename().string()))
@@ -32,19 +36,26 @@ std::int64_t disk_bytes(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 ? static_cast<std::int64_t>(info.st_blocks) * 512 : 0;
 }
 
-/// Takes the locks that users of the folder would hold; they end with `held`.
-void lock_out_users(const CacheFolder& folder, std::vector<detail::PosixFile>& held) {
-  for (const std::string& path : own_files(folder)) {
+std::int64_t folder_bytes(const std::string& directory) {
+  std::int64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
+    bytes += disk_bytes(at->path().string());
+  return bytes;
+}
+
+void lock_out_users(const CacheFolder& folder, std::vector<PosixFile>& held) {
+  for (const std::string& path : own_cache_files(folder)) {
     if (path.ends_with(".mdb")) continue;  // LMDB's own; the marker stands for them
-    detail::PosixFile file = detail::open_file(path, O_RDONLY);
-    if (!file || !detail::lock_file(file, detail::LockKind::Exclusive, 100))
+    PosixFile file = open_file(path, O_RDONLY);
+    if (!file || !lock_file(file, LockKind::Exclusive, 100))
       throw Error("a process is using this cache", {.file = folder.directory},
                   "end the training runs that use it, then try again");
     held.push_back(std::move(file));
   }
 }
 
-}  // namespace
+}  // namespace detail
 
 VerifyResult verify_store(Store& store,
                           const std::function<void(std::int64_t, std::int64_t)>& progress) {
@@ -74,9 +85,9 @@ std::vector<CacheFolder> find_cache_folders(const std::string& directory) {
     // The marker says that the folder is brim's.
     if (!fs::exists(folder.directory + (mode == CacheMode::Disk ? "/lock" : "/brim.lock")))
       continue;
-    for (const std::string& file : own_files(folder)) {
+    for (const std::string& file : detail::own_cache_files(folder)) {
       ++folder.files;
-      folder.disk_bytes += disk_bytes(file);
+      folder.disk_bytes += detail::disk_bytes(file);
     }
     folders.push_back(std::move(folder));
   }
@@ -86,12 +97,12 @@ std::vector<CacheFolder> find_cache_folders(const std::string& directory) {
 std::int64_t remove_caches(const std::string& directory) {
   const std::vector<CacheFolder> folders = find_cache_folders(directory);
   std::vector<detail::PosixFile> locks;
-  for (const CacheFolder& folder : folders) lock_out_users(folder, locks);
+  for (const CacheFolder& folder : folders) detail::lock_out_users(folder, locks);
   std::int64_t freed = 0;
   for (const CacheFolder& folder : folders) {
     std::error_code error;
-    for (const std::string& file : own_files(folder)) {
-      const std::int64_t bytes = disk_bytes(file);
+    for (const std::string& file : detail::own_cache_files(folder)) {
+      const std::int64_t bytes = detail::disk_bytes(file);
       if (fs::remove(file, error)) freed += bytes;
       if (error)
         throw Error("cannot remove the cache: " + error.message(), {.file = file},

@@ -169,6 +169,22 @@ std::uint32_t& word_at(std::string& bytes, std::size_t at) {
   return *reinterpret_cast<std::uint32_t*>(bytes.data() + at);
 }
 
+TEST(DamagedDisk, OfAnOlderVersionIsRemoved) {
+  const FastDir folder;
+  std::string bytes(4096, '\0');
+  std::memcpy(bytes.data(), "BRIMSEG\n", 8);
+  word_at(bytes, 8) = 0x01020304;
+  word_at(bytes, 12) = 1;
+  const std::uint64_t sum = checksum64(std::as_bytes(std::span(bytes.data(), 56)));
+  std::memcpy(bytes.data() + 56, &sum, sizeof sum);
+  const std::string path = folder.path() + "/segment-0123456789abcdef.brim";
+  std::ofstream(path, std::ios::binary) << bytes;
+  const auto store =
+      make_disk_store({.directory = folder.path(), .byte_limit = 1 << 20, .segment_bytes = 4096});
+  EXPECT_FALSE(fs::exists(path));
+  EXPECT_EQ(store->put(key_of(1), value_of(1, kValueBytes), 1), PutResult::Stored);
+}
+
 TEST_P(Damaged, OfAnotherVersionOrByteOrderIsNotRead) {
   const bool disk = GetParam().name == "disk";
   for (const bool endian : {false, true}) {

@@ -76,5 +76,66 @@ TEST(RemoveCaches, TakesOwnFilesOnlyAndNotWhileTheyAreUsed) {
   EXPECT_TRUE(find_cache_folders(path).empty());
 }
 
+TEST(CollectGarbage, DropsEntriesThatNobodyWants) {
+  for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
+    SCOPED_TRACE(to_string(mode));
+    const TempDir folder;
+    const CacheOptions options{
+        .mode = mode, .directory = folder.path().string(), .byte_limit = 4 << 20};
+    fill(*make_store(options));
+    const KeepEntry even = [](const CacheKey& key) {
+      for (std::uint64_t i = 0; i < 30; i += 2)
+        if (key == key_of(i)) return true;
+      return false;
+    };
+    const GarbageResult plan = collect_garbage(options.directory, even, GarbageMode::DryRun);
+    EXPECT_EQ(plan.entries, 30);
+    EXPECT_EQ(plan.removed_entries, 15);
+    EXPECT_GT(plan.freed_bytes, 0);
+    EXPECT_EQ(make_store(options)->stats().entries, 30) << "a dry run changes nothing";
+    const GarbageResult done = collect_garbage(options.directory, even, GarbageMode::Remove);
+    EXPECT_EQ(done.removed_entries, 15);
+    EXPECT_GT(done.freed_bytes, 15 * 3000 / 2);
+    const auto store = make_store(options);
+    Blob blob;
+    for (std::uint64_t i = 0; i < 30; ++i) {
+      EXPECT_EQ(store->get(key_of(i), blob), i % 2 == 0) << i;
+      if (i % 2 == 0) {
+        EXPECT_TRUE(same(blob.bytes, value_of(i, 3000)));
+      }
+    }
+    EXPECT_EQ(collect_garbage(options.directory, even, GarbageMode::DryRun).removed_entries, 0);
+  }
+}
+
+TEST(CollectGarbage, LeavesACacheInUseAlone) {
+  const TempDir folder;
+  const CacheOptions options{
+      .mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 4 << 20};
+  const auto store = make_store(options);
+  fill(*store);
+  const KeepEntry none = [](const CacheKey&) { return false; };
+  EXPECT_THROW(collect_garbage(options.directory, none, GarbageMode::Remove), Error);
+  Blob blob;
+  EXPECT_TRUE(store->get(key_of(3), blob));
+  EXPECT_FALSE(fs::exists(folder.file("disk.fresh")));
+}
+
+TEST(CollectGarbage, RemovesWhatKilledProcessesLeft) {
+  const TempDir folder;
+  const CacheOptions options{
+      .mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 4 << 20};
+  fill(*make_store(options));
+  write_file(folder.file("disk/new-segment-0123456789abcdef.brim"), "half made");
+  fs::create_directories(folder.file("lmdb.fresh"));
+  write_file(folder.file("lmdb.fresh/data.mdb"), "half copied");
+  EXPECT_EQ(collect_garbage(options.directory, {}, GarbageMode::DryRun).leftovers, 2);
+  EXPECT_TRUE(fs::exists(folder.file("lmdb.fresh")));
+  EXPECT_EQ(collect_garbage(options.directory, {}, GarbageMode::Remove).leftovers, 2);
+  EXPECT_FALSE(fs::exists(folder.file("lmdb.fresh")));
+  EXPECT_FALSE(fs::exists(folder.file("disk/new-segment-0123456789abcdef.brim")));
+  EXPECT_EQ(make_store(options)->stats().entries, 30);
+}
+
 }  // namespace
 }  // namespace brim::test

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/cache_choice.h"
 #include "brim/dataloader/decode_bound.h"
 #include "brim/dataloader/random.h"
 #include "brim/dataloader/transform.h"
@@ -238,7 +239,8 @@ std::shared_ptr<const Transform> bench_transform(BenchMode mode, int image_size)
   throw Error("no such mode");
 }
 
-BenchLoaderResult bench_loader(const BenchLoaderOptions& options) {
+BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
+  BenchLoaderOptions options = wish;
   BenchLoaderResult result;
   const std::shared_ptr<const Dataset> dataset = open_dataset(options.data, options.dataset);
   const std::shared_ptr<const Transform> transform =
@@ -246,7 +248,17 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& options) {
   const auto budget = MemoryBudget::make({.byte_limit = options.memory_bytes});
   LoaderOptions settings = options.loader;
   settings.budget = budget;
+  std::string why;
+  if (wish.choose_cache) {
+    const CacheWish open{.byte_limit = options.cache_bytes, .directory = options.cache_directory};
+    const CacheChoice choice =
+        choose_cache(measure_for_cache(*dataset, *transform, settings, *budget, open), open);
+    options.cache = choice.mode;
+    settings.cache_content = choice.content;
+    why = " (" + choice.why + ")";
+  }
   settings.cache = open_cache(options, budget);
+  if (wish.choose_cache) settings.cache = make_watched_store(settings.cache);
   Loader loader(dataset, transform, settings);
   result.dataset = options.data;
   result.transform = transform->describe();
@@ -256,6 +268,7 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& options) {
   if (options.measure) measure(options, *dataset, loader, result);
   if (options.digest) result.digest = epoch_digest(loader, options.digest_epoch);
   if (settings.cache) result.cache = settings.cache->describe();
+  result.cache += why;
   return result;
 }
 

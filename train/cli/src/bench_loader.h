@@ -22,6 +22,7 @@ struct BenchLoaderOptions {
   BenchMode mode = BenchMode::Mosaic;
   LoaderOptions loader{};  ///< `cache` and `budget` are made from the fields below
   CacheMode cache = CacheMode::None;
+  bool choose_cache = false;  ///< `cache` and the loader's content are chosen by measurement
   std::string cache_directory{};
   std::int64_t cache_bytes = 0;
   std::int64_t memory_bytes = 0;  ///< of the budget; 0: what the machine leaves

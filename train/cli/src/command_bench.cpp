@@ -101,7 +101,7 @@ void add_bench_command(CLI::App& app, Program& program) {
   loader->add_option("--batch", s->options.loader.batch_size, "samples per batch")
       ->check(CLI::PositiveNumber);
   loader->add_option("--workers", s->workers, "decoding threads, or auto");
-  loader->add_option("--cache", s->cache, "none, ram, disk, lmdb or tiered");
+  loader->add_option("--cache", s->cache, "auto, none, ram, disk, lmdb or tiered");
   loader->add_option("--cache-size", s->size, "bytes the cache may hold, e.g. 1GiB");
   loader->add_option("--cache-dir", s->options.cache_directory, "folder of disk and lmdb caches");
   loader->add_option("--content", s->content, "decoded or encoded");
@@ -118,7 +118,8 @@ void add_bench_command(CLI::App& app, Program& program) {
     program.console.set_quiet(s->json);
     BenchLoaderOptions& o = s->options;
     o.mode = parse_bench_mode(s->mode);
-    o.cache = parse_cache_mode(s->cache, "--cache");
+    o.choose_cache = s->cache == "auto";
+    if (!o.choose_cache) o.cache = parse_cache_mode(s->cache, "--cache");
     o.dataset.split = parse_split(s->split);
     o.loader.workers = static_cast<int>(count_or_auto(s->workers, "--workers"));
     o.loader.cache_content =

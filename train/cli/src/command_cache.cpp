@@ -42,7 +42,8 @@ json to_json(const StoreStats& stats) {
 }
 
 void build_cache(Program& program, const Config& config, Split split, bool as_json) {
-  if (config.loader.cache == "none" || config.loader.cache == "ram") {
+  if (config.loader.cache == "none" || config.loader.cache == "ram" ||
+      config.loader.cache == "auto") {
     throw Error("only disk and lmdb caches outlive the program", {.key = "loader.cache"},
                 "use --cache disk or --cache lmdb");
   }
@@ -85,7 +86,7 @@ std::string directory_of(const Config& config) {
 /// The caches on disk that the command line means: those of one mode, or all of them.
 std::vector<CacheFolder> folders_of(const Config& config) {
   std::vector<CacheFolder> folders = find_cache_folders(directory_of(config));
-  if (config.loader.cache != "none") {
+  if (config.loader.cache != "none" && config.loader.cache != "auto") {
     const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
     std::erase_if(folders, [&](const CacheFolder& folder) { return folder.mode != mode; });
   }

@@ -63,6 +63,24 @@ void print_result(Program& program, const std::string& folder, const TrainResult
                            .dump(2));
 }
 
+/// Tells the user once what is wrong with the cache.
+class CacheComplaint {
+ public:
+  CacheComplaint(Console& console, std::shared_ptr<Store> cache)
+      : console_(console), cache_(std::move(cache)) {}
+  void tell() {
+    if (cache_ == nullptr) return;
+    const std::string now = cache_->stats().last_error;
+    if (!now.empty() && now != told_) console_.warn(now);
+    told_ = now;
+  }
+
+ private:
+  Console& console_;
+  const std::shared_ptr<Store> cache_;
+  std::string told_;
+};
+
 void train(Program& program, Config config, const std::string& checkpoint, bool as_json) {
   Console& console = program.console;
   const std::string folder =
@@ -82,10 +100,17 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   write_yaml(config, folder + "/config.yaml");
 
   const auto network = build_network(config, *data, task, console);
-  const auto cache = make_cache(config, budget);
+  const auto transform = training_transform(config, task);
+  const bool cache_is_chosen = config.loader.cache == "auto";
+  const std::string cache_line = decide_cache(config, *data, *transform, batch, budget);
+  if (!cache_line.empty()) console.print(cache_line);
+  auto cache = make_cache(config, budget);
+  if (cache_is_chosen) cache = make_watched_store(cache);
+  CacheComplaint complaint(console, cache);
+  complaint.tell();
   LoaderOptions loader_options = training_loader(config, *data, batch, cache, budget);
   loader_options.quarantine_file = folder + "/quarantine.tsv";
-  Loader loader(data, training_transform(config, task), loader_options);
+  Loader loader(data, transform, loader_options);
   const torch::Device device = device_of(config);
   const auto source = make_batch_source(loader, device);
 
@@ -101,7 +126,10 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   Trainer trainer(network, build_objective(config, *network), options);
   if (!checkpoint.empty()) trainer.resume(checkpoint);
   PictureSource pictures(*source, config.output.plots ? folder : "", data->class_names());
-  TrainProgress progress(console, [&] { return bottleneck(loader.statistics()); });
+  TrainProgress progress(console, [&] {
+    complaint.tell();
+    return bottleneck(loader.statistics());
+  });
   const auto csv = make_csv_writer(folder + "/results.csv");
   const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
   Observer* const observers[] = {csv.get(), jsonl.get(), &progress};

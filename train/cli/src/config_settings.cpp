@@ -70,11 +70,11 @@ std::vector<Setting> settings_of(Config& c) {
 
       {"loader.workers", &c.loader.workers, "decoding threads; auto; 0: on the training thread", ""},
       {"loader.prefetch", &c.loader.prefetch, "batches kept ready; auto", ""},
-      {"loader.cache", &c.loader.cache, "where images are kept between epochs", "none|ram|disk|lmdb|tiered"},
+      {"loader.cache", &c.loader.cache, "where images are kept between epochs; auto: measured on a sample", "auto|none|ram|disk|lmdb|tiered"},
       {"loader.cache_dir", &c.loader.cache_dir, "folder of disk and lmdb caches; auto: the user's cache folder", ""},
       {"loader.cache_size", &c.loader.cache_size, "bytes the cache may hold, e.g. 4GiB; auto", ""},
       {"loader.cache_share", &c.loader.cache_share, "one RAM cache for all processes of this machine; auto: where that works; machine: and say so where not", "auto|never|machine"},
-      {"loader.content", &c.loader.content, "what is kept: file bytes or pixels at training size", "decoded|encoded"},
+      {"loader.content", &c.loader.content, "what is kept: file bytes or pixels at training size; auto: measured", "auto|decoded|encoded"},
       {"loader.partners", &c.loader.partners, "mosaic partners: preceding samples of the shuffle, or any", "window|uniform"},
       {"loader.window", &c.loader.window, "samples of one lane that partners come from", "2..4096"},
       {"loader.lanes", &c.loader.lanes, "independent windows; ranks must divide it", "1..4096"},

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/cache_choice.h"
 #include "program.h"
 
 namespace brim::cli {
@@ -106,6 +107,31 @@ std::shared_ptr<MemoryBudget> make_budget(const Config& config) {
   if (config.memory.limit == "auto") return MemoryBudget::make();
   return MemoryBudget::make(
       {.byte_limit = parse_bytes(config.memory.limit, "memory.limit"), .fraction = 1.0});
+}
+
+std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
+                         std::int64_t batch, const std::shared_ptr<MemoryBudget>& budget) {
+  const bool mode_is_open = config.loader.cache == "auto";
+  const bool content_is_open = config.loader.content == "auto";
+  if (!mode_is_open && (!content_is_open || config.loader.cache == "none")) {
+    if (content_is_open) config.loader.content = "decoded";
+    return "";
+  }
+  CacheWish wish;
+  if (!mode_is_open) wish.mode = parse_cache_mode(config.loader.cache, "loader.cache");
+  if (!content_is_open)
+    wish.content =
+        config.loader.content == "encoded" ? CacheContent::Encoded : CacheContent::Decoded;
+  if (config.loader.cache_size != "auto")
+    wish.byte_limit = parse_bytes(config.loader.cache_size, "loader.cache_size");
+  wish.directory =
+      config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+  const CacheMeasurement measured = measure_for_cache(
+      dataset, transform, common_loader(config, batch, nullptr, budget), *budget, wish);
+  const CacheChoice choice = choose_cache(measured, wish);
+  config.loader.cache = to_string(choice.mode);
+  config.loader.content = choice.content == CacheContent::Encoded ? "encoded" : "decoded";
+  return "cache: " + choice.why;
 }
 
 std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBudget> budget) {

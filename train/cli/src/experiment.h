@@ -25,6 +25,10 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
 Task task_of(const Config& config, const Dataset& dataset);
 
 std::shared_ptr<MemoryBudget> make_budget(const Config& config);
+/// Replaces "auto" in loader.cache and loader.content by what a sample of `dataset` says; returns
+/// the line that tells the user why, empty where nothing was left open.
+std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
+                         std::int64_t batch, const std::shared_ptr<MemoryBudget>& budget);
 /// Null when no cache is wanted.
 std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBudget> budget);
 

@@ -62,6 +62,18 @@ std::shared_ptr<Store> make_lmdb_store(const LmdbStoreOptions& options);
 /// `fast` in front of `slow`: reads try fast first, puts go to both where there is room.
 std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow);
 
+struct WatchOptions {
+  double tolerance = 0.02;            ///< a hit may cost so much more than making the value
+  std::int64_t expected_cost_ns = 0;  ///< of making a value, until puts tell; 0: unknown
+  std::int64_t hits_per_check = 256;
+  std::int64_t least_costs = 32;  ///< puts seen before anything is compared
+  int slow_checks = 3;            ///< in a row, before the cache is given up
+};
+/// `inner`, given up for good once its hits cost more than making the values anew; `last_error`
+/// says so then, every get() misses and what it held in memory is given back.
+std::shared_ptr<Store> make_watched_store(std::shared_ptr<Store> inner,
+                                          const WatchOptions& options = {});
+
 enum class CacheMode { None, Ram, Disk, Lmdb, Tiered };
 
 struct CacheOptions {
