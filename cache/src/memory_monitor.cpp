@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "cgroup.h"
+#include "stall_trigger.h"
 
 namespace brim {
 
@@ -17,21 +17,31 @@ struct MemoryMonitor::Impl {
   std::shared_ptr<MemoryBudget> budget;
   MemoryMonitorOptions options;
   mutable std::mutex mutex;
-  std::condition_variable wake;
-  bool stop = false;
   MemoryMonitorStatus status;
   std::mutex sampling;  ///< one sample at a time
   Clock::time_point next_reread = Clock::now();
+  detail::StallTrigger trigger;
   std::thread thread;
 
   void run(MemoryMonitor& monitor) {
-    std::unique_lock lock(mutex);
-    while (!stop) {
-      lock.unlock();
+    while (true) {
       monitor.sample();
-      lock.lock();
-      wake.wait_for(lock, std::chrono::milliseconds(options.interval_ms), [this] { return stop; });
+      const detail::StallTrigger::Woken woken = trigger.wait(options.interval_ms);
+      if (woken == detail::StallTrigger::Woken::Stopped) return;
+      if (woken == detail::StallTrigger::Woken::Stalled) on_stall();
     }
+  }
+
+  /// Processes wait for memory although this one is below its limit: some of what costs least.
+  void on_stall() {
+    const std::lock_guard one(sampling);
+    budget->refresh();
+    const std::int64_t given = budget->ask_back(
+        static_cast<std::int64_t>(static_cast<double>(budget->limit()) * options.ask_on_stall));
+    const std::lock_guard lock(mutex);
+    ++status.stalls;
+    ++status.times_asked;
+    status.bytes_given_back += given;
   }
 };
 
@@ -41,15 +51,13 @@ MemoryMonitor::MemoryMonitor(std::shared_ptr<MemoryBudget> budget, MemoryMonitor
   impl_->options = std::move(options);
   impl_->options.interval_ms = std::max(1, impl_->options.interval_ms);
   if (!impl_->options.measure) impl_->options.measure = own_private_bytes;
+  if (!impl_->options.stall_file.empty()) impl_->trigger.open(impl_->options.stall_file);
+  impl_->status.watches_stalls = impl_->trigger.watches();
   impl_->thread = std::thread([this] { impl_->run(*this); });
 }
 
 MemoryMonitor::~MemoryMonitor() {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->stop = true;
-  }
-  impl_->wake.notify_all();
+  impl_->trigger.stop();
   impl_->thread.join();
 }
 

@@ -6,7 +6,17 @@
 #include <utility>
 #include <vector>
 
+#include "brim/dataloader/decode.h"
+#include "brim/dataloader/transform.h"
+
 namespace brim {
+
+std::string cache_recipe(const Transform& transform, const LoaderOptions& options) {
+  return options.cache_content == CacheContent::Decoded
+             ? decode_recipe(transform.decode_request(), options.decode) + ":pixels1"
+             : std::string("encoded:v1");
+}
+
 namespace {
 
 /// Share of the free memory and disk that is planned for.

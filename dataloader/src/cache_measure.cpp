@@ -20,7 +20,7 @@ namespace brim {
 namespace {
 
 /// Written to the cache folder to learn how fast it is read.
-constexpr std::size_t kProbeBytes = std::size_t{32} << 20;
+constexpr std::size_t kProbeBytes = std::size_t{16} << 20;
 constexpr std::size_t kProbeBlock = std::size_t{1} << 20;
 /// Left free on the disk of a cache.
 constexpr double kFreeShare = 0.9;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "brim/dataloader/byte_source.h"
+#include "brim/dataloader/cache_choice.h"
 #include "brim/dataloader/random.h"
 
 namespace brim::detail {
@@ -45,9 +46,7 @@ SourceLoader::SourceLoader(const Dataset& dataset, const Transform& transform,
       seed_(options.seed),
       cache_(options.cache),
       content_(options.cache_content),
-      recipe_(content_ == CacheContent::Decoded
-                  ? decode_recipe(request_, options.decode) + ":pixels1"
-                  : std::string("encoded:v1")),
+      recipe_(cache_recipe(transform, options)),
       quarantine_(quarantine),
       uses_regions_(asks_for_regions(transform)) {}
 

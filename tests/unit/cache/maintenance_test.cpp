@@ -6,6 +6,7 @@
 
 #include "brim/cache/error.h"
 #include "support/cache_values.h"
+#include "support/child_process.h"
 #include "support/test_data.h"
 
 namespace brim::test {
@@ -79,9 +80,8 @@ TEST(RemoveCaches, TakesOwnFilesOnlyAndNotWhileTheyAreUsed) {
 TEST(CollectGarbage, DropsEntriesThatNobodyWants) {
   for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
     SCOPED_TRACE(to_string(mode));
-    const TempDir folder;
-    const CacheOptions options{
-        .mode = mode, .directory = folder.path().string(), .byte_limit = 4 << 20};
+    const FastDir folder;
+    const CacheOptions options{.mode = mode, .directory = folder.path(), .byte_limit = 4 << 20};
     fill(*make_store(options));
     const KeepEntry even = [](const CacheKey& key) {
       for (std::uint64_t i = 0; i < 30; i += 2)
@@ -109,31 +109,31 @@ TEST(CollectGarbage, DropsEntriesThatNobodyWants) {
 }
 
 TEST(CollectGarbage, LeavesACacheInUseAlone) {
-  const TempDir folder;
+  const FastDir folder;
   const CacheOptions options{
-      .mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 4 << 20};
+      .mode = CacheMode::Disk, .directory = folder.path(), .byte_limit = 4 << 20};
   const auto store = make_store(options);
   fill(*store);
   const KeepEntry none = [](const CacheKey&) { return false; };
   EXPECT_THROW(collect_garbage(options.directory, none, GarbageMode::Remove), Error);
   Blob blob;
   EXPECT_TRUE(store->get(key_of(3), blob));
-  EXPECT_FALSE(fs::exists(folder.file("disk.fresh")));
+  EXPECT_FALSE(fs::exists(folder.path() + "/disk.fresh"));
 }
 
 TEST(CollectGarbage, RemovesWhatKilledProcessesLeft) {
-  const TempDir folder;
+  const FastDir folder;
   const CacheOptions options{
-      .mode = CacheMode::Disk, .directory = folder.path().string(), .byte_limit = 4 << 20};
+      .mode = CacheMode::Disk, .directory = folder.path(), .byte_limit = 4 << 20};
   fill(*make_store(options));
-  write_file(folder.file("disk/new-segment-0123456789abcdef.brim"), "half made");
-  fs::create_directories(folder.file("lmdb.fresh"));
-  write_file(folder.file("lmdb.fresh/data.mdb"), "half copied");
+  write_file(folder.path() + "/disk/new-segment-0123456789abcdef.brim", "half made");
+  fs::create_directories(folder.path() + "/lmdb.fresh");
+  write_file(folder.path() + "/lmdb.fresh/data.mdb", "half copied");
   EXPECT_EQ(collect_garbage(options.directory, {}, GarbageMode::DryRun).leftovers, 2);
-  EXPECT_TRUE(fs::exists(folder.file("lmdb.fresh")));
+  EXPECT_TRUE(fs::exists(folder.path() + "/lmdb.fresh"));
   EXPECT_EQ(collect_garbage(options.directory, {}, GarbageMode::Remove).leftovers, 2);
-  EXPECT_FALSE(fs::exists(folder.file("lmdb.fresh")));
-  EXPECT_FALSE(fs::exists(folder.file("disk/new-segment-0123456789abcdef.brim")));
+  EXPECT_FALSE(fs::exists(folder.path() + "/lmdb.fresh"));
+  EXPECT_FALSE(fs::exists(folder.path() + "/disk/new-segment-0123456789abcdef.brim"));
   EXPECT_EQ(make_store(options)->stats().entries, 30);
 }
 

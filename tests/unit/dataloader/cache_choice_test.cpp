@@ -4,6 +4,7 @@
 
 #include "brim/dataloader/dataset.h"
 #include "brim/dataloader/transform.h"
+#include "support/child_process.h"
 #include "support/jpeg.h"
 #include "support/test_data.h"
 
@@ -71,12 +72,15 @@ TEST(CacheChoice, LeavesWhatIsDecidedAlone) {
   CacheMeasurement measured = photos();
   measured.ram_bytes = 0;
   EXPECT_EQ(choose_cache(measured, {.mode = CacheMode::Lmdb}).mode, CacheMode::Lmdb);
-  EXPECT_EQ(choose_cache(photos(), {.content = CacheContent::Encoded}).content,
-            CacheContent::Encoded);
+  const CacheChoice ram =
+      choose_cache(photos(), {.mode = CacheMode::Ram, .content = CacheContent::Encoded});
+  EXPECT_EQ(ram.mode, CacheMode::Ram);
+  EXPECT_EQ(ram.content, CacheContent::Encoded);
 }
 
 TEST(CacheChoice, MeasuresASampleOfTheImages) {
   const TempDir folder;
+  const FastDir disk;
   std::filesystem::create_directories(folder.file("train/a"));
   for (std::uint64_t i = 0; i < 5; ++i) {
     const ByteVector file = encode_jpeg(make_picture(96, 64, i).view());
@@ -88,7 +92,7 @@ TEST(CacheChoice, MeasuresASampleOfTheImages) {
   const auto budget = MemoryBudget::make({.byte_limit = 512 * kMiB});
   const CacheMeasurement measured =
       measure_for_cache(*data, *transform, {.batch_size = 2, .workers = 2}, *budget,
-                        {.mode = CacheMode::Disk, .directory = folder.file("not/made/yet")});
+                        {.mode = CacheMode::Disk, .directory = disk.path() + "/not/made/yet"});
   EXPECT_EQ(measured.samples, 5);
   EXPECT_EQ(measured.images, 5);
   EXPECT_GT(measured.encoded_bytes, 100);

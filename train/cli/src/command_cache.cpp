@@ -6,6 +6,7 @@
 
 #include "brim/cache/maintenance.h"
 #include "brim/dataloader/loader.h"
+#include "cache_uses.h"
 #include "config_options.h"
 #include "experiment.h"
 #include "program.h"
@@ -51,8 +52,9 @@ void build_cache(Program& program, const Config& config, Split split, bool as_js
   const auto budget = make_budget(config);
   const auto store = make_cache(config, budget);
   const auto transform = training_transform(config, task_of(config, *data));
-  Loader loader(data, std::make_shared<FillTransform>(transform->decode_request()),
-                evaluation_loader(config, 64, store, budget));
+  const LoaderOptions options = evaluation_loader(config, 64, store, budget);
+  note_use(config, split, *transform, options);
+  Loader loader(data, std::make_shared<FillTransform>(transform->decode_request()), options);
   const auto start = Clock::now();
   loader.start(0);
   std::int64_t done = 0;
@@ -79,26 +81,22 @@ void build_cache(Program& program, const Config& config, Split split, bool as_js
   if (stop_requested.load()) program.exit_code = 130;
 }
 
-std::string directory_of(const Config& config) {
-  return config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
-}
-
 /// The caches on disk that the command line means: those of one mode, or all of them.
 std::vector<CacheFolder> folders_of(const Config& config) {
-  std::vector<CacheFolder> folders = find_cache_folders(directory_of(config));
+  std::vector<CacheFolder> folders = find_cache_folders(cache_directory(config));
   if (config.loader.cache != "none" && config.loader.cache != "auto") {
     const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
     std::erase_if(folders, [&](const CacheFolder& folder) { return folder.mode != mode; });
   }
   if (folders.empty()) {
-    throw Error("no image cache here", {.file = directory_of(config)},
+    throw Error("no image cache here", {.file = cache_directory(config)},
                 "brim cache build makes one; loader.cache_dir=FOLDER names another place");
   }
   return folders;
 }
 
 std::shared_ptr<Store> open_folder(const Config& config, const CacheFolder& folder) {
-  return make_store({.mode = folder.mode, .directory = directory_of(config)});
+  return make_store({.mode = folder.mode, .directory = cache_directory(config)});
 }
 
 void verify_caches(Program& program, const Config& config, bool as_json) {
@@ -140,6 +138,34 @@ void show_caches(Program& program, const Config& config, bool as_json) {
   if (as_json) program.console.json(all.dump(2));
 }
 
+void collect(Program& program, const Config& config, std::int64_t most_days, GarbageMode mode,
+             bool as_json) {
+  const std::string directory = cache_directory(config);
+  const bool removes = mode == GarbageMode::Remove;
+  const std::string user = user_cache_directory();
+  const WantedEntries wanted =
+      wanted_entries(directory, user.empty() ? "" : user + "/index", most_days,
+                     removes ? GoneUses::Forget : GoneUses::Keep);
+  for (const std::string& data : wanted.gone)
+    program.console.print("no longer wanted: images of " + data);
+  KeepEntry keep;
+  // Without a single noted use nothing is known of the entries: they stay.
+  if (wanted.uses > 0) keep = [&](const CacheKey& key) { return wanted.keys.contains(key); };
+  const GarbageResult result = collect_garbage(directory, keep, mode);
+  program.console.print(fmt::format(
+      "{}: {} of {} entries and {} leftovers {}, {} {}", directory, result.removed_entries,
+      result.entries, result.leftovers, removes ? "removed" : "would be removed",
+      format_bytes(result.freed_bytes), removes ? "freed" : "would become free"));
+  if (as_json) {
+    program.console.json(json({{"entries", result.entries},
+                               {"removed_entries", result.removed_entries},
+                               {"leftovers", result.leftovers},
+                               {"freed_bytes", result.freed_bytes},
+                               {"dry_run", !removes}})
+                             .dump(2));
+  }
+}
+
 }  // namespace
 
 void add_cache_command(CLI::App& app, Program& program) {
@@ -147,7 +173,9 @@ void add_cache_command(CLI::App& app, Program& program) {
   cache->require_subcommand(1);
   cache->footer("Example: brim cache build --data data.yaml --img 640 --cache lmdb");
   struct State {
-    std::unique_ptr<ConfigOptions> build, verify, stats, rm;
+    std::unique_ptr<ConfigOptions> build, verify, stats, gc, rm;
+    std::int64_t older = 0;
+    bool dry_run = false;
     std::string split = "train";
     bool json = false;
   };
@@ -174,9 +202,19 @@ void add_cache_command(CLI::App& app, Program& program) {
     program.console.set_quiet(state->json);
     show_caches(program, state->stats->resolve(), state->json);
   });
+  CLI::App* gc = add("gc", "Removes entries of absent or changed images and what kills left behind",
+                     state->gc);
+  gc->add_option("--older", state->older, "also what no run has used for so many days")
+      ->check(CLI::PositiveNumber);
+  gc->add_flag("--dry-run", state->dry_run, "only say what would be removed");
+  gc->callback([&program, state] {
+    program.console.set_quiet(state->json);
+    collect(program, state->gc->resolve(), state->older,
+            state->dry_run ? GarbageMode::DryRun : GarbageMode::Remove, state->json);
+  });
   add("rm", "Removes the caches", state->rm)->callback([&program, state] {
     program.console.set_quiet(state->json);
-    const std::string directory = directory_of(state->rm->resolve());
+    const std::string directory = cache_directory(state->rm->resolve());
     const std::int64_t bytes = remove_caches(directory);
     program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
     if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));

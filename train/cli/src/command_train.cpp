@@ -109,6 +109,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   CacheComplaint complaint(console, cache);
   complaint.tell();
   LoaderOptions loader_options = training_loader(config, *data, batch, cache, budget);
+  note_use(config, Split::Train, *transform, loader_options);
   loader_options.quarantine_file = folder + "/quarantine.tsv";
   Loader loader(data, transform, loader_options);
   const torch::Device device = device_of(config);

@@ -6,6 +6,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/dataloader/cache_choice.h"
+#include "cache_uses.h"
 #include "program.h"
 
 namespace brim::cli {
@@ -109,6 +110,22 @@ std::shared_ptr<MemoryBudget> make_budget(const Config& config) {
       {.byte_limit = parse_bytes(config.memory.limit, "memory.limit"), .fraction = 1.0});
 }
 
+std::string cache_directory(const Config& config) {
+  return config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+}
+
+void note_use(const Config& config, Split split, const Transform& transform,
+              const LoaderOptions& options) {
+  const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
+  if (mode == CacheMode::None || mode == CacheMode::Ram) return;
+  std::error_code ignored;
+  note_cache_use(
+      cache_directory(config),
+      {.data = std::filesystem::absolute(config.data.path, ignored).lexically_normal().string(),
+       .split = std::string(split_name(split)),
+       .recipe = cache_recipe(transform, options)});
+}
+
 std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
                          std::int64_t batch, const std::shared_ptr<MemoryBudget>& budget) {
   const bool mode_is_open = config.loader.cache == "auto";
@@ -124,8 +141,7 @@ std::string decide_cache(Config& config, const Dataset& dataset, const Transform
         config.loader.content == "encoded" ? CacheContent::Encoded : CacheContent::Decoded;
   if (config.loader.cache_size != "auto")
     wish.byte_limit = parse_bytes(config.loader.cache_size, "loader.cache_size");
-  wish.directory =
-      config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+  wish.directory = cache_directory(config);
   const CacheMeasurement measured = measure_for_cache(
       dataset, transform, common_loader(config, batch, nullptr, budget), *budget, wish);
   const CacheChoice choice = choose_cache(measured, wish);
@@ -141,8 +157,7 @@ std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBu
   if (config.loader.cache_size != "auto") {
     options.byte_limit = parse_bytes(config.loader.cache_size, "loader.cache_size");
   }
-  options.directory =
-      config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
+  options.directory = cache_directory(config);
   options.budget = std::move(budget);
   options.share = parse_cache_share(config.loader.cache_share, "loader.cache_share");
   // Processes that train on the same images at the same size keep the same pixels.

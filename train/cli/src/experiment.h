@@ -29,6 +29,11 @@ std::shared_ptr<MemoryBudget> make_budget(const Config& config);
 /// the line that tells the user why, empty where nothing was left open.
 std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
                          std::int64_t batch, const std::shared_ptr<MemoryBudget>& budget);
+/// Notes what a cache on disk is used for, so that `brim cache gc` keeps its entries.
+void note_use(const Config& config, Split split, const Transform& transform,
+              const LoaderOptions& options);
+/// Folder of the caches on disk.
+std::string cache_directory(const Config& config);
 /// Null when no cache is wanted.
 std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBudget> budget);
 

@@ -3,16 +3,21 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "brim/cache/memory_budget.h"
 
 namespace brim {
 
 struct MemoryMonitorOptions {
-  int interval_ms = 100;      ///< between two samples of the process
-  int reread_ms = 1000;       ///< between two readings of the machine's limits
-  double ask_above = 0.95;    ///< share of the limit at which memory is asked back
-  double ask_down_to = 0.90;  ///< share of the limit that is aimed at
+  int interval_ms = 100;       ///< between two samples of the process
+  int reread_ms = 1000;        ///< between two readings of the machine's limits
+  double ask_above = 0.95;     ///< share of the limit at which memory is asked back
+  double ask_down_to = 0.90;   ///< share of the limit that is aimed at
+  double ask_on_stall = 0.02;  ///< share of the limit asked back each time processes stall
+  /// Pressure stall file to watch (its trigger must be writable); "auto": of the process's control
+  /// group, else of the machine; empty: none.
+  std::string stall_file = "auto";
   /// Bytes the process cannot have reclaimed; empty: anonymous and shmem pages of this process.
   std::function<std::int64_t()> measure{};
 };
@@ -23,13 +28,16 @@ struct MemoryMonitorStatus {
   std::int64_t peak_resident = 0;  ///< highest sample, bytes
   std::int64_t limit = 0;          ///< the budget's limit at the last sample
   std::int64_t times_asked = 0;
+  std::int64_t stalls = 0;  ///< times that waiting for memory was reported by the kernel
+  bool watches_stalls = false;
   std::int64_t bytes_given_back = 0;
 };
 
 /// Samples the process from a thread of its own and asks the budget's holders, in their order, to
 /// give memory back before the limit is reached; follows limits that change while running. It sees
-/// what the ledger cannot: libraries, fragmentation, other processes of the same container.
-/// Owned by whoever runs the program; the thread ends with the object.
+/// what the ledger cannot: libraries, fragmentation, other processes of the same container. Where
+/// the kernel lets it, it is also woken when processes wait for memory (pressure stall
+/// information). Owned by whoever runs the program; the thread ends with the object.
 ///
 ///   MemoryMonitor monitor(budget);
 ///   ...

@@ -9,6 +9,9 @@
 
 namespace brim {
 
+/// What is done to an image's bytes before they are kept: part of the keys of a loader's cache.
+std::string cache_recipe(const Transform& transform, const LoaderOptions& options);
+
 /// What the images of a dataset cost, measured on a sample of it.
 struct CacheMeasurement {
   std::int64_t samples = 0;      ///< images looked at
