@@ -14,8 +14,9 @@
 namespace brim::detail {
 namespace {
 
-/// Microseconds of stall within microseconds of time.
-constexpr std::string_view kTrigger = "some 100000 1000000";
+/// Microseconds of stall within microseconds of time; without privileges the kernel takes only
+/// multiples of two seconds.
+constexpr std::string_view kTrigger = "some 100000 2000000";
 
 PosixFile watch(const std::string& file) {
   PosixFile pressure = open_file(file, O_RDWR | O_NONBLOCK);

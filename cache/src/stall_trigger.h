@@ -7,7 +7,7 @@
 namespace brim::detail {
 
 /// Waits for the kernel to report that processes stall for want of memory (PSI trigger: 100 ms of
-/// stall within one second), for a stop, or for a time to pass. One thread waits.
+/// stall within two seconds), for a stop, or for a time to pass. One thread waits.
 class StallTrigger {
  public:
   StallTrigger();

@@ -1,6 +1,7 @@
 #include "brim/cache/memory_budget.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -179,6 +180,16 @@ TEST(MemoryMonitor, FollowsALimitThatShrinksWhileRunning) {
 TEST(MemoryMonitor, SeesThisProcess) {
   EXPECT_GT(own_private_bytes(), 0);
   EXPECT_LT(own_private_bytes(), std::int64_t{1} << 40);
+}
+
+TEST(MemoryMonitor, WatchesStallsWhereTheKernelLetsIt) {
+  const auto budget = MemoryBudget::make({.byte_limit = 1 << 30});
+  const MemoryMonitor blind(budget, {.stall_file = "/not/there"});
+  EXPECT_FALSE(blind.status().watches_stalls);
+  if (::access("/proc/pressure/memory", W_OK) != 0)
+    GTEST_SKIP() << "pressure stall information may not be watched here";
+  const MemoryMonitor monitor(budget, {.stall_file = "/proc/pressure/memory"});
+  EXPECT_TRUE(monitor.status().watches_stalls);
 }
 
 }  // namespace
