@@ -281,6 +281,7 @@ void ram_rates(const char* name, const std::string& share_name) {
 
 int main(int count, char** arguments) {
   using namespace brim;
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // also where it is written to a file
   std::string folder = std::string(count > 1 ? arguments[1] : ".") + "/bench-cache-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) {
     std::perror(folder.c_str());
