@@ -5,6 +5,8 @@
 BUILD ?= build/release
 TORCH ?=
 JOBS ?= $(shell nproc)
+# kill -9 for each of the three kinds of cache that processes share
+KILLS ?= 334
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.md)
 GARMENTS ?= data/garments
@@ -37,7 +39,7 @@ test: build
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 test-slow: build
-	ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
+	BRIM_TEST_KILLS=$(KILLS) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 bench: deps
