@@ -9,6 +9,7 @@ namespace brim::detail {
 namespace {
 
 constexpr std::size_t kPage = 4096;
+constexpr std::size_t kLargePage = std::size_t{2} << 20;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kLargestChunk = std::size_t{8} << 20;
 constexpr std::size_t kSmallestChunk = std::size_t{64} << 10;
@@ -37,6 +38,8 @@ RamChunk::~RamChunk() {
 std::shared_ptr<RamChunk> RamChunk::make(std::size_t bytes, Reservation reservation) {
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return nullptr;
+  // All of a chunk is paid for: large pages make its first touch cheaper.
+  if (bytes >= kLargePage) ::madvise(data, bytes, MADV_HUGEPAGE);
   return std::shared_ptr<RamChunk>(
       new RamChunk(static_cast<std::byte*>(data), bytes, std::move(reservation)));
 }

@@ -65,7 +65,7 @@ struct LoaderSettings {
   std::string cache = "none";
   std::string cache_dir = "auto";
   std::string cache_size = "auto";
-  std::string cache_share = "auto";
+  std::string cache_share = "never";
   std::string content = "decoded";
   std::string partners = "window";
   std::int64_t window = 16;
