@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <new>
+#include <optional>
 
 #include "brim/dataloader/random.h"
 #include "brim/train/cpu_allocator.h"
@@ -45,7 +46,8 @@ std::int64_t resident_peak_bytes() {
 
 void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOptions& options,
                    const TensorBatch& batch) {
-  const ModelEma::Scope averages(trainer.ema());
+  std::optional<ModelEma::Scope> averages;
+  if (options.train.ema.decay > 0) averages.emplace(trainer.ema());
   const EvaluationScope evaluation(network);
   const AutocastScope autocast(trainer.precision(), options.train.device);
   network.forward(normalize_images(batch.images.to(options.train.device)));

@@ -6,23 +6,35 @@
 #include <sstream>
 
 #include "brim/train/network.h"
+#include "brim/train/trainer.h"
 #include "support/reference.h"
+#include "support/tiny_training.h"
 
 namespace brim::test {
 namespace {
 
-bool python_has(const std::string& module) {
-  return std::system(("python3 -c 'import " + module + "' >/dev/null 2>&1").c_str()) == 0;
+/// A Python 3 that can import `module`: the first of the path, else the system's own (another one
+/// may stand before it). Empty: none.
+std::string python_with(const std::string& module) {
+  for (const std::string python : {"python3", "/usr/bin/python3"})
+    if (std::system((python + " -c 'import " + module + "' >/dev/null 2>&1").c_str()) == 0)
+      return python;
+  return "";
 }
 
 /// Runs `script` with `arguments`; what it prints is shown when it fails.
-void run_python(const std::string& script, const std::string& arguments) {
+void run_python(const std::string& python, const std::string& script,
+                const std::string& arguments) {
   const TempDir dir;
   write_file(dir.file("script.py"), script);
-  const std::string command = "python3 -W ignore " + dir.file("script.py") + " " + arguments +
+  const std::string command = python + " -W ignore " + dir.file("script.py") + " " + arguments +
                               " >" + dir.file("out") + " 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0) << read_file(dir.file("out"));
 }
+
+#define BRIM_PYTHON_OR_SKIP(name, module)       \
+  const std::string name = python_with(module); \
+  if (name.empty()) GTEST_SKIP() << "no python3 has the module " << (module)
 
 /// A value of each tensor that both sides can compute.
 constexpr const char* kChecks = R"(
@@ -66,22 +78,80 @@ TEST(ReferenceWeights, OfPythonsTorchSaveLoadWhole) {
 }
 
 TEST(ReferenceWeights, AreReadByPythonsTorchLoad) {
-  if (!python_has("torch")) GTEST_SKIP() << "python3-torch is not installed";
+  BRIM_PYTHON_OR_SKIP(python, "torch");
   const TempDir dir;
   const auto network = make_network({.model = "yolov5n", .classes = 3});
   save_state_dict(*network, dir.file("w.pt"));
   write_sums(state_dict(*network), dir.file("sums"));
-  run_python(
-      std::string(kChecks) + "import torch\ncheck(torch.load(sys.argv[1]), None, sys.argv[2])\n",
-      dir.file("w.pt") + " " + dir.file("sums"));
+  run_python(python,
+             std::string(kChecks) +
+                 "import torch\ncheck(torch.load(sys.argv[1], weights_only=True), None, "
+                 "sys.argv[2])\n",
+             dir.file("w.pt") + " " + dir.file("sums"));
+}
+
+/// docs/training.md: torch.load('best.pt')['ema'] is a state_dict.
+TEST(ReferenceWeights, OfATrainersCheckpointsAreReadByPythonsTorchLoad) {
+  BRIM_PYTHON_OR_SKIP(python, "torch");
+  const TempDir dir;
+  const auto network = std::make_shared<TinyNetwork>();
+  Trainer trainer(network, std::make_shared<TinyObjective>(),
+                  {.epochs = 2, .batch_size = 4, .folder = dir.path().string()});
+  const auto batches = tiny_batches(3, 4);
+  trainer.fit(*make_batch_source(batches), [](Network&) { return EvaluationSummary{.fitness = 1}; });
+  const TensorMap averages = load_checkpoint(dir.file("best.pt")).ema;
+  write_sums({averages.begin(), averages.end()}, dir.file("best.sums"));
+  const TensorMap raw = load_checkpoint(dir.file("last.pt")).model;
+  write_sums({raw.begin(), raw.end()}, dir.file("last.sums"));
+  run_python(python, std::string(kChecks) + R"(
+import torch
+for name, key in (('best', 'ema'), ('last', 'model')):
+    saved = torch.load(f'{sys.argv[1]}/{name}.pt', weights_only=True)
+    check(saved[key], None, f'{sys.argv[1]}/{name}.sums')
+    assert set(saved['model']) == set(saved['ema']) and 'momentum.conv.weight' in saved['optimizer']
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)
+        self.linear = torch.nn.Linear(8, 4)
+Tiny().load_state_dict(torch.load(f'{sys.argv[1]}/best.pt')['ema'])
+)",
+             dir.path().string());
+  EXPECT_EQ(load_weights(*network, dir.file("best.pt")).share(), 1.0);
+}
+
+/// What Python's own modules give: an OrderedDict with the attribute _metadata.
+TEST(ReferenceWeights, OfAnOrderedDictOfPythonLoadWhole) {
+  BRIM_PYTHON_OR_SKIP(python, "torch");
+  const TempDir dir;
+  const auto from = make_network({.model = "resnet18", .classes = 5});
+  save_state_dict(*from, dir.file("w.pt"));
+  run_python(python, R"(
+import collections, sys, torch
+state = collections.OrderedDict(torch.load(sys.argv[1]))
+state._metadata = collections.OrderedDict({'': {'version': 1}, 'bn1': {'version': 2}})
+torch.save(state, sys.argv[2])
+torch.save({'epoch': 1, 'model': state, 'optimizer': {'state': {}, 'param_groups': []}}, sys.argv[3],
+           pickle_protocol=4)
+)",
+             dir.file("w.pt") + " " + dir.file("ordered.pt") + " " + dir.file("checkpoint.pt"));
+  const auto expected = state_dict(*from);
+  for (const char* file : {"ordered.pt", "checkpoint.pt"}) {
+    const StateDict found = read_state_dict(dir.file(file));
+    ASSERT_EQ(found.size(), expected.size()) << file;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].first, expected[i].first);
+      EXPECT_TRUE(found[i].second.equal(expected[i].second)) << found[i].first;
+    }
+  }
 }
 
 TEST(ReferenceWeights, OfPythonInHalfPrecisionAndInsideACheckpointLoad) {
-  if (!python_has("torch")) GTEST_SKIP() << "python3-torch is not installed";
+  BRIM_PYTHON_OR_SKIP(python, "torch");
   const TempDir dir;
   const auto from = make_network({.model = "yolov5n", .classes = 3});
   save_state_dict(*from, dir.file("w.pt"));
-  run_python(R"(
+  run_python(python, R"(
 import sys, torch
 state = torch.load(sys.argv[1])
 half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -102,7 +172,8 @@ torch.save(Odd(2, 2).state_dict(), sys.argv[4], _use_new_zipfile_serialization=F
     read_state_dict(dir.file("object.pt"));
     FAIL();
   } catch (const std::exception& e) {
-    EXPECT_NE(std::string(e.what()).find("holds a Python object"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("holds a Python object (__main__.Odd)"), std::string::npos)
+        << e.what();
   }
   EXPECT_THROW(read_state_dict(dir.file("old.pt")), std::exception);
 }
@@ -110,12 +181,12 @@ torch.save(Odd(2, 2).state_dict(), sys.argv[4], _use_new_zipfile_serialization=F
 /// Without PyTorch: the pickle is read by Python's own unpickler, and may refer to nothing but what
 /// torch.load knows.
 TEST(ReferenceWeights, AreAPickleOfPlainTensors) {
-  if (!python_has("pickle")) GTEST_SKIP() << "python3 is not installed";
+  BRIM_PYTHON_OR_SKIP(python, "pickle");
   const TempDir dir;
   const auto network = make_network({.model = "yolov5n", .classes = 3});
   save_state_dict(*network, dir.file("w.pt"));
   write_sums(state_dict(*network), dir.file("sums"));
-  run_python(R"(
+  run_python(python, R"(
 import collections, pickle, sys, zipfile
 archive = zipfile.ZipFile(sys.argv[1])
 assert archive.testzip() is None

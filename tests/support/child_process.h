@@ -1,41 +1,30 @@
 #pragma once
 
-#include <sys/wait.h>
+#include <sys/types.h>
 #include <unistd.h>
 
-#include <csignal>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <functional>
+#include <stdexcept>
 #include <string>
 
 namespace brim::test {
 
+/// When a child that is waited for gets a signal or is killed.
+struct WaitOptions {
+  double timeout_seconds = 300;  ///< then it is killed
+  int signal = 0;  ///< sent once `signal_after_seconds` are over and `signal_when` holds
+  double signal_after_seconds = 0;
+  std::function<bool()> signal_when{};
+};
+
 /// Forks a child that runs `body` and ends with its result; 99 when it throws.
-inline pid_t start_child(const std::function<int()>& body) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  int code = 99;
-  try {
-    code = body();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "child: %s\n", error.what());
-  }
-  ::_exit(code);
-}
-
-/// "exit 0", "signal 9": how `child` ended.
-inline std::string wait_child(pid_t child) {
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? "exit " + std::to_string(WEXITSTATUS(status))
-                           : "signal " + std::to_string(WTERMSIG(status));
-}
-
-inline std::string in_child(const std::function<int()>& body) {
-  return wait_child(start_child(body));
-}
+pid_t start_child(const std::function<int()>& body);
+/// Waits for `child` and gives its exit code, or 128 + the signal that ended it.
+int wait_code(pid_t child, const WaitOptions& options = {});
+/// The same as "exit 0", "signal 9".
+std::string wait_child(pid_t child);
+std::string in_child(const std::function<int()>& body);
 
 /// A folder of its own in shared memory where there is one (syncing costs nothing there), else
 /// among the temporary files.

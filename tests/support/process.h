@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "support/child_process.h"
+
 namespace brim::test {
 
 /// How a program ended and what it said.
@@ -13,10 +15,8 @@ struct ProcessResult {
 };
 
 struct ProcessOptions {
-  std::string directory{};       ///< working folder; empty: this one
-  double timeout_seconds = 300;  ///< then it is killed
-  double signal_after_seconds = 0;
-  int signal = 0;  ///< sent after `signal_after_seconds`
+  std::string directory{};  ///< working folder; empty: this one
+  WaitOptions wait{};
 };
 
 /// Runs `words` (program first) to its end.

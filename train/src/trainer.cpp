@@ -1,6 +1,7 @@
 #include "brim/train/trainer.h"
 
 #include <cmath>
+#include <optional>
 
 #include "brim/cache/error.h"
 #include "trainer_impl.h"
@@ -56,7 +57,7 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
     scaled.weight_decay *= static_cast<double>(options.batch_size * accumulate) /
                            static_cast<double>(options.nominal_batch);
   optimizer = std::make_unique<Optimizer>(*network, scaled);
-  ema = std::make_unique<ModelEma>(*network, options.ema);
+  if (options.ema.decay > 0) ema = std::make_unique<ModelEma>(*network, options.ema);
   snapshot = std::make_unique<StepSnapshot>(*network, options.device);
   if (!options.schedule) {
     options.schedule = [accumulate, momentum = options.optimizer.momentum](int, std::int64_t,
@@ -96,6 +97,7 @@ bool Trainer::Impl::run_epoch(BatchSource& source) {
     wait_seconds += waited;
     train_seconds += event.step_seconds;
     for (Observer* observer : observers) observer->on_step(event);
+    save_within_epoch();
     if (asked_to_stop() || out_of_steps()) return batch >= batches && !asked_to_stop();
   }
 }
@@ -103,7 +105,8 @@ bool Trainer::Impl::run_epoch(BatchSource& source) {
 EvaluationSummary Trainer::Impl::evaluate_now(const Evaluator& evaluator, EpochEvent& event) {
   const detail::Stopwatch time;
   const EvaluationScope evaluation(*network);
-  const ModelEma::Scope averages(*ema);
+  std::optional<ModelEma::Scope> averages;
+  if (ema) averages.emplace(*ema);
   EvaluationSummary summary = evaluator(*network);
   event.evaluation_seconds = time.seconds();
   event.evaluated = true;
@@ -137,7 +140,8 @@ void Trainer::Impl::end_epoch(const Evaluator& evaluator, bool whole) {
       event.best = true;
     }
   }
-  save(event.best || !evaluator);
+  save(event.best || !evaluator,
+       whole && options.save_period > 0 && epoch % options.save_period == 0);
   for (Observer* observer : observers) observer->on_epoch(event);
   train_seconds = wait_seconds = 0;
   epoch_images = 0;
@@ -160,6 +164,7 @@ TrainResult Trainer::Impl::fit(BatchSource& source, const Evaluator& evaluator) 
                      batch,
                      objective->component_names()};
   for (Observer* observer : observers) observer->on_start(info);
+  saved_at = std::chrono::steady_clock::now();
   TrainResult result;
   while (epoch < options.epochs && !out_of_steps()) {
     const bool whole = run_epoch(source);
@@ -216,6 +221,7 @@ Checkpoint Trainer::checkpoint() const {
 }
 
 ModelEma& Trainer::ema() {
+  if (!impl_->ema) throw Error("no averages of the weights are kept");
   return *impl_->ema;
 }
 

@@ -47,7 +47,8 @@ struct Trainer::Impl {
   // trainer_state.cpp
   Checkpoint make_checkpoint() const;
   void restore(const std::string& path);
-  void save(bool best) const;
+  void save(bool best, bool keep = false);  ///< as last.pt, best.pt, epoch<N>.pt
+  void save_within_epoch();
 
   std::shared_ptr<Network> network;
   std::shared_ptr<Objective> objective;
@@ -78,6 +79,7 @@ struct Trainer::Impl {
 
   // Of the running epoch, for events.
   double train_seconds = 0, wait_seconds = 0;
+  std::chrono::steady_clock::time_point saved_at = std::chrono::steady_clock::now();
   std::int64_t epoch_images = 0;
   std::string resumed_data_id;
   std::int64_t resumed_batches = 0;

@@ -20,7 +20,7 @@ Checkpoint Trainer::Impl::make_checkpoint() const {
   info.step = step;
   info.last_optimizer_step = last_optimizer_step;
   info.window_images = window_images;
-  info.ema_updates = ema->updates();
+  if (ema) info.ema_updates = ema->updates();
   info.seed = options.seed;
   info.loss_scale = scaler.state().scale;
   info.loss_scale_good_steps = scaler.state().good_steps;
@@ -28,7 +28,7 @@ Checkpoint Trainer::Impl::make_checkpoint() const {
   info.best_epoch = best_epoch;
   info.component_images = component_images;
   state.model = state_of(*network);
-  state.ema = ema->state();
+  if (ema) state.ema = ema->state();
   state.optimizer = optimizer->state();
   for (const auto& item : network->named_parameters()) {
     if (item.value().grad().defined()) state.gradients.emplace(item.key(), item.value().grad());
@@ -60,7 +60,7 @@ void Trainer::Impl::restore(const std::string& path) {
   if (info.seed != options.seed)
     refuse("seed", std::to_string(info.seed), std::to_string(options.seed));
   load_state(*network, state.model);
-  ema->load(state.ema, info.ema_updates);
+  if (ema) ema->load(state.ema, info.ema_updates);
   optimizer->load(state.optimizer);
   for (auto& item : network->named_parameters()) {
     const auto found = state.gradients.find(item.key());
@@ -90,12 +90,24 @@ void Trainer::Impl::restore(const std::string& path) {
   best_epoch = info.best_epoch;
 }
 
-void Trainer::Impl::save(bool best) const {
+void Trainer::Impl::save(bool best, bool keep) {
   if (options.folder.empty()) return;
   const std::filesystem::path folder(options.folder);
   std::vector<std::string> paths{(folder / "last.pt").string()};
   if (best) paths.push_back((folder / "best.pt").string());
+  if (keep) paths.push_back((folder / ("epoch" + std::to_string(epoch) + ".pt")).string());
   save_checkpoint(paths, make_checkpoint());
+  saved_at = std::chrono::steady_clock::now();
+}
+
+/// What a kill may cost of an epoch is bounded by time. The last batch's state is saved with the
+/// epoch's evaluation.
+void Trainer::Impl::save_within_epoch() {
+  const std::chrono::duration<double, std::ratio<60>> since =
+      std::chrono::steady_clock::now() - saved_at;
+  if (options.checkpoint_minutes > 0 && since.count() >= options.checkpoint_minutes &&
+      batch < batches)
+    save(false);
 }
 
 }  // namespace brim

@@ -1,33 +1,16 @@
 #include <gtest/gtest.h>
 
 #include "dataloader/src/index_cache.h"
+#include "support/index_samples.h"
 #include "support/test_data.h"
 
 namespace brim {
 namespace {
 using namespace detail;
+using test::digest_of;
+using test::small_index;
 using test::TempDir;
 using test::write_file;
-
-SampleIndex small_index() {
-  SampleIndex index;
-  index.class_names = {"a", "b"};
-  index.warnings = {{"f", 3, "r"}};
-  const std::uint32_t folder = index.add_directory("/x");
-  index.add(folder, "1.jpg");
-  index.add(folder, "2.jpg").label = 1;
-  index.boxes.push_back({1, .5f, .5f, .1f, .1f});
-  index.boxes.push_back({0, .5f, .5f, .2f, .1f});
-  index.points.resize(6);
-  index.polygons.push_back({1, 0, 6});
-  return index;
-}
-
-SourceDigest digest_of(const std::string& text) {
-  SourceDigest digest;
-  digest.add(text);
-  return digest;
-}
 
 TEST(IndexCache, EveryFlippedBitAndEveryCutIsNoticed) {
   const TempDir dir;

@@ -5,6 +5,7 @@
 
 #include "config_options.h"
 #include "support/test_data.h"
+#include "training.h"
 
 namespace brim::cli {
 namespace {
@@ -52,6 +53,21 @@ TEST(Config, UnknownYamlKeyNamesFileLineAndNearestKey) {
   const std::string second = message_of([&] { read_yaml(config, folder.file("f.yaml")); });
   EXPECT_THAT(second, HasSubstr("f.yaml:2: unknown key 'train.epochz'"));
   EXPECT_THAT(second, HasSubstr("nearest known key is 'train.epochs'"));
+}
+
+TEST(Config, BiasesWarmUpAtTheRateThatSuitsTheOptimiser) {
+  EXPECT_EQ(warmup_bias_rate(parse({}).train), 0.1);
+  EXPECT_EQ(warmup_bias_rate(parse({"--optimizer", "adam", "train.lr0=0.002"}).train), 0.002);
+  EXPECT_EQ(warmup_bias_rate(parse({"--optimizer", "adamw", "train.lr0=0.002"}).train), 0.002);
+  EXPECT_EQ(warmup_bias_rate(parse({"--optimizer", "adamw", "train.warmup_bias_lr=0.1"}).train),
+            0.1);
+  for (const char* wrong : {"-1", "fast", "0.1x", "nan", ""}) {
+    EXPECT_THAT(message_of([&] {
+                  warmup_bias_rate(parse({std::string("train.warmup_bias_lr=") + wrong}).train);
+                }),
+                HasSubstr("train.warmup_bias_lr: expected a number that is not negative, or auto"))
+        << wrong;
+  }
 }
 
 TEST(Config, MisplacedKeyIsSentToItsSection) {

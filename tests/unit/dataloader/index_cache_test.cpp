@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "brim/dataloader/dataset.h"
+#include "support/index_samples.h"
 #include "support/test_data.h"
 #include "support/yolo_files.h"
 
@@ -15,29 +16,11 @@ namespace brim {
 namespace {
 namespace fs = std::filesystem;
 using namespace detail;
+using test::digest_of;
+using test::small_index;
 using test::TempDir;
 using test::write_file;
 using ::testing::HasSubstr;
-
-SampleIndex small_index() {
-  SampleIndex index;
-  index.class_names = {"a", "b"};
-  index.warnings = {{"f", 3, "r"}};
-  const std::uint32_t folder = index.add_directory("/x");
-  index.add(folder, "1.jpg");
-  index.add(folder, "2.jpg").label = 1;
-  index.boxes.push_back({1, .5f, .5f, .1f, .1f});
-  index.boxes.push_back({0, .5f, .5f, .2f, .1f});
-  index.points.resize(6);
-  index.polygons.push_back({1, 0, 6});
-  return index;
-}
-
-SourceDigest digest_of(const std::string& text) {
-  SourceDigest digest;
-  digest.add(text);
-  return digest;
-}
 
 TEST(IndexCache, GivesBackWhatWasKept) {
   const TempDir dir;

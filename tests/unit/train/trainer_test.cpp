@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <set>
 
 #include "brim/cache/error.h"
@@ -171,6 +172,92 @@ TEST_P(TrainerResume, IsBitIdenticalToTheUninterruptedRun) {
   EXPECT_EQ(first.steps.size() + second.steps.size(), whole.steps.size());
   EXPECT_EQ(whole.epochs.back().mean_components, second.epochs.back().mean_components);
   EXPECT_EQ(second.steps.front().step, GetParam() + 1);
+}
+
+/// A run that ends without a word after step 7 loses what came after its last checkpoint alone.
+TEST(Trainer, WritesCheckpointsWithinAnEpochThatResumeBitIdentically) {
+  struct Killer : brim::Observer {
+    void on_step(const brim::StepEvent& event) override {
+      if (event.step == 7) throw std::runtime_error("killed");
+    }
+  };
+  auto batches = tiny_batches(5, 8);
+  const TempDir folder;
+  TrainOptions o = options(3);
+  Trainer uninterrupted(network(), std::make_shared<TinyObjective>(), o);
+  uninterrupted.fit(*brim::make_batch_source(batches), loss_evaluator());
+
+  o.folder = folder.path().string();
+  o.checkpoint_minutes = 1e-12;
+  Killer killer;
+  brim::Observer* observers[] = {&killer};
+  Trainer killed(network(), std::make_shared<TinyObjective>(), o);
+  EXPECT_THROW(killed.fit(*brim::make_batch_source(batches), loss_evaluator(), observers),
+               std::runtime_error);
+  const brim::Checkpoint saved = brim::load_checkpoint(folder.file("last.pt"));
+  EXPECT_EQ(saved.info.epoch, 1);
+  EXPECT_EQ(saved.info.batch, 2);
+  Trainer resumed(network(77), std::make_shared<TinyObjective>(), o);
+  resumed.resume(folder.file("last.pt"));
+  resumed.fit(*brim::make_batch_source(batches), loss_evaluator());
+  const brim::Checkpoint a = uninterrupted.checkpoint(), b = resumed.checkpoint();
+  EXPECT_TRUE(equal(a.model, b.model));
+  EXPECT_TRUE(equal(a.ema, b.ema));
+  EXPECT_TRUE(equal(a.optimizer, b.optimizer));
+}
+
+TEST(Trainer, WritesNoCheckpointWithinAnEpochUnlessItsTimeHasCome) {
+  struct Looker : brim::Observer {
+    std::string path;
+    int found = 0;
+    void on_step(const brim::StepEvent& event) override {
+      if (event.epoch == 0 && std::filesystem::exists(path)) ++found;
+    }
+  };
+  auto batches = tiny_batches(4, 8);
+  for (const double minutes : {0.0, 10.0}) {
+    const TempDir folder;
+    TrainOptions o = options(1, folder.path().string());
+    o.checkpoint_minutes = minutes;
+    Looker looker;
+    looker.path = folder.file("last.pt");
+    brim::Observer* observers[] = {&looker};
+    Trainer(network(), std::make_shared<TinyObjective>(), o)
+        .fit(*brim::make_batch_source(batches), {}, observers);
+    EXPECT_EQ(looker.found, 0);
+    EXPECT_TRUE(std::filesystem::exists(looker.path));
+  }
+}
+
+TEST(Trainer, KeepsACheckpointOfEveryPeriod) {
+  auto batches = tiny_batches(1, 8);
+  const TempDir folder;
+  TrainOptions o = options(5, folder.path().string());
+  o.save_period = 2;
+  Trainer(network(), std::make_shared<TinyObjective>(), o).fit(*brim::make_batch_source(batches));
+  EXPECT_EQ(brim::load_checkpoint(folder.file("epoch2.pt")).info.epoch, 2);
+  EXPECT_EQ(brim::load_checkpoint(folder.file("epoch4.pt")).info.epoch, 4);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 4);
+}
+
+TEST(Trainer, WithoutAveragesEvaluatesTheWeightsThemselves) {
+  auto batches = tiny_batches(2, 8);
+  const TempDir folder;
+  TrainOptions o = options(1, folder.path().string());
+  o.ema.decay = 0;
+  const auto net = network();
+  Trainer trainer(net, std::make_shared<TinyObjective>(), o);
+  torch::Tensor evaluated;
+  trainer.fit(*brim::make_batch_source(batches), [&](brim::Network& n) {
+    evaluated = n.named_parameters()["conv.weight"].detach().clone();
+    return brim::EvaluationSummary{};
+  });
+  EXPECT_TRUE(evaluated.equal(net->named_parameters()["conv.weight"]));
+  EXPECT_TRUE(brim::load_checkpoint(folder.file("last.pt")).ema.empty());
+  EXPECT_THROW(trainer.ema(), brim::Error);
+  Trainer again(network(77), std::make_shared<TinyObjective>(), o);
+  again.resume(folder.file("last.pt"));
+  EXPECT_TRUE(equal(again.checkpoint().model, trainer.checkpoint().model));
 }
 
 INSTANTIATE_TEST_SUITE_P(At, TrainerResume, ::testing::Values(0, 3, 4, 6, 13));

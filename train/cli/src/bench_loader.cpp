@@ -1,15 +1,14 @@
 #include "bench_loader.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <thread>
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/process_memory.h"
 #include "brim/dataloader/cache_choice.h"
 #include "brim/dataloader/decode_bound.h"
 #include "brim/dataloader/random.h"
@@ -31,13 +30,6 @@ double process_cpu_seconds() {
     return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-std::int64_t resident_bytes() {
-  std::ifstream in("/proc/self/statm");
-  std::int64_t size = 0, resident = 0;
-  in >> size >> resident;
-  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 /// Adds what happened from `before` to `after` of one epoch to `sum`.

@@ -115,8 +115,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const torch::Device device = device_of(config);
   const auto source = make_batch_source(loader, device);
 
-  TrainOptions options =
-      training_options(config, *network, *data, batch, loader.batches_per_epoch());
+  TrainOptions options = training_options(config, *network, *data, batch);
   options.folder = folder;
   options.config = to_yaml(config);
   options.stop = &stop_requested;

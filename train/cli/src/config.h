@@ -30,7 +30,8 @@ struct TrainSettings {
   std::int64_t img = 640;
   std::string optimizer = "sgd";
   double lr0 = 0.01, lrf = 0.01, momentum = 0.937, weight_decay = 0.0005;
-  double warmup_epochs = 3.0, warmup_momentum = 0.8, warmup_bias_lr = 0.1;
+  double warmup_epochs = 3.0, warmup_momentum = 0.8;
+  std::string warmup_bias_lr = "auto";
   bool cosine = false;
   std::string decay = "epoch";
   std::int64_t nominal_batch = 64;
@@ -43,6 +44,7 @@ struct TrainSettings {
   std::int64_t seed = 0;
   bool val = true;
   std::int64_t save_period = 0;
+  double checkpoint_minutes = 10;
   std::string threads = "auto";
   std::string device = "cpu";
 };

@@ -27,7 +27,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.weight_decay", &c.train.weight_decay, "L2 penalty at the nominal batch", "0..1"},
       {"train.warmup_epochs", &c.train.warmup_epochs, "epochs of warm-up (at least 100 steps)", "0..1000"},
       {"train.warmup_momentum", &c.train.warmup_momentum, "momentum at the start of warm-up", "0..1"},
-      {"train.warmup_bias_lr", &c.train.warmup_bias_lr, "learning rate of biases at the start of warm-up", "0..10"},
+      {"train.warmup_bias_lr", &c.train.warmup_bias_lr, "learning rate of biases at the start of warm-up; auto: 0.1 with sgd, lr0 with adam and adamw", ""},
       {"train.cosine", &c.train.cosine, "cosine instead of linear decay", ""},
       {"train.decay", &c.train.decay, "when the learning rate falls: after each epoch or at each step", "epoch|step"},
       {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images", "1.."},
@@ -39,7 +39,8 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.max_steps", &c.train.max_steps, "stop after so many steps; 0: no limit", "0.."},
       {"train.seed", &c.train.seed, "of order, augmentation and initial weights", "0.."},
       {"train.val", &c.train.val, "evaluate after each epoch", ""},
-      {"train.save_period", &c.train.save_period, "also keep a checkpoint every so many epochs; 0: no", "0.."},
+      {"train.save_period", &c.train.save_period, "also keep epoch<N>.pt every so many epochs; 0: no", "0.."},
+      {"train.checkpoint_minutes", &c.train.checkpoint_minutes, "last.pt is also written within an epoch, this often; 0: no", "0.."},
       {"train.threads", &c.train.threads, "compute threads; auto: all CPUs this process may use", ""},
       {"train.device", &c.train.device, "cpu, cuda or cuda:N", ""},
 

@@ -57,13 +57,17 @@ void Console::warn(const std::string& text) {
   std::fputs(("warning: " + text + "\n").c_str(), stderr);
 }
 
+bool Console::progress_due() const {
+  constexpr std::int64_t kTerminalInterval = 100'000'000, kPlainInterval = 10'000'000'000;
+  return !quiet_ &&
+         (last_progress_ns_ == 0 ||
+          now_ns() - last_progress_ns_ >= (interactive_ ? kTerminalInterval : kPlainInterval));
+}
+
 void Console::progress(const std::string& text, bool final) {
-  if (quiet_) return;
+  if (quiet_ || (!final && !progress_due())) return;
+  last_progress_ns_ = final ? 0 : now_ns();
   if (!interactive_) {
-    constexpr std::int64_t kPlainInterval = 10'000'000'000;
-    const std::int64_t now = now_ns();
-    if (!final && last_plain_ns_ != 0 && now - last_plain_ns_ < kPlainInterval) return;
-    last_plain_ns_ = final ? 0 : now;
     std::fputs((text + "\n").c_str(), stdout);
   } else {
     clear_progress();

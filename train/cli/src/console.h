@@ -7,8 +7,8 @@
 namespace brim::cli {
 
 /// What a person sees. Results and progress go to standard output, warnings to standard error.
-/// On a terminal the progress line is redrawn in place; elsewhere it is printed as plain lines, at
-/// most one every ten seconds.
+/// On a terminal the progress line is redrawn in place, at most ten times a second; elsewhere it is
+/// printed as plain lines, at most one every ten seconds.
 class Console {
  public:
   Console();
@@ -18,6 +18,8 @@ class Console {
 
   void print(const std::string& text);
   void warn(const std::string& text);
+  /// Whether progress() would show a line now: those that cost something are made only then.
+  bool progress_due() const;
   /// Replaces the progress line; `final` keeps it and moves on.
   void progress(const std::string& text, bool final = false);
   /// One JSON document on standard output.
@@ -28,7 +30,7 @@ class Console {
   bool interactive_ = false;
   bool quiet_ = false;
   std::size_t drawn_ = 0;
-  std::int64_t last_plain_ns_ = 0;
+  std::int64_t last_progress_ns_ = 0;
 };
 
 /// Rows of cells as aligned columns; the first row is the heading. Numbers align right.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 
 #include "brim/cache/error.h"
@@ -75,6 +76,18 @@ std::int64_t count_or_auto(const std::string& text, const std::string& key) {
   if (result.ec != std::errc() || result.ptr != text.data() + text.size() || value < 0) {
     throw Error("expected a count or auto, found '" + text + "'", {.key = key},
                 "give a whole number, or auto to let brim choose");
+  }
+  return value;
+}
+
+double number_or_auto(const std::string& text, const std::string& key, double automatic) {
+  if (text == "auto") return automatic;
+  double value = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size() || !(value >= 0) ||
+      !std::isfinite(value)) {
+    throw Error("expected a number that is not negative, or auto, found '" + text + "'",
+                {.key = key});
   }
   return value;
 }

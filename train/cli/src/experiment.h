@@ -19,6 +19,9 @@ namespace brim::cli {
 /// `text` of `key` as a count; "auto" and "-1" become kAuto.
 std::int64_t count_or_auto(const std::string& text, const std::string& key);
 
+/// `text` of `key` as a number that is not negative; `automatic` for "auto".
+double number_or_auto(const std::string& text, const std::string& key, double automatic);
+
 /// The part `split` of the configured data, through the index cache of the user's cache folder.
 std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
 /// What is learnt: as configured, else what `dataset` is. Throws Error when it cannot be learnt.

@@ -5,12 +5,9 @@
 #include <algorithm>
 
 #include "brim/cache/memory_budget.h"
+#include "brim/cache/process_memory.h"
 
 namespace brim::cli {
-
-std::int64_t resident_bytes() {
-  return read_memory_limits().own_resident;
-}
 
 TrainProgress::TrainProgress(Console& console, std::function<std::string()> verdict)
     : console_(console), verdict_(std::move(verdict)) {}
@@ -35,6 +32,7 @@ void TrainProgress::on_step(const StepEvent& event) {
   ++batches_;
   busy_seconds_ += event.step_seconds;
   wait_seconds_ += event.wait_seconds;
+  if (!console_.progress_due()) return;
   const double seconds = std::max(busy_seconds_ + wait_seconds_, 1e-9);
   std::string losses;
   for (std::size_t i = 0; i < event.mean_components.size(); ++i) {

@@ -32,7 +32,4 @@ class TrainProgress final : public Observer {
   bool heading_shown_ = false;
 };
 
-/// Resident bytes of this process now.
-std::int64_t resident_bytes();
-
 }  // namespace brim::cli

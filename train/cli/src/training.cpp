@@ -128,21 +128,14 @@ std::shared_ptr<Objective> build_objective(const Config& config, Network& networ
       ClassificationLossOptions{.label_smoothing = loss.label_smoothing});
 }
 
+double warmup_bias_rate(const TrainSettings& train) {
+  const bool adam = parse_optimizer(train.optimizer, "train.optimizer") != OptimizerKind::Sgd;
+  return number_or_auto(train.warmup_bias_lr, "train.warmup_bias_lr", adam ? train.lr0 : 0.1);
+}
+
 TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
-                              std::int64_t batch, std::int64_t batches_per_epoch) {
+                              std::int64_t batch) {
   const TrainSettings& train = config.train;
-  const ScheduleOptions schedule{.lr0 = train.lr0,
-                                 .lrf = train.lrf,
-                                 .momentum = train.momentum,
-                                 .warmup_epochs = train.warmup_epochs,
-                                 .warmup_momentum = train.warmup_momentum,
-                                 .warmup_bias_lr = train.warmup_bias_lr,
-                                 .cosine = train.cosine,
-                                 .decay = train.decay == "step" ? Decay::PerStep : Decay::PerEpoch,
-                                 .epochs = train.epochs,
-                                 .batches_per_epoch = batches_per_epoch,
-                                 .batch_size = batch,
-                                 .nominal_batch = train.nominal_batch};
   TrainOptions options;
   options.epochs = static_cast<int>(train.epochs);
   options.max_steps = train.max_steps;
@@ -151,14 +144,19 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.optimizer = {.kind = parse_optimizer(train.optimizer, "train.optimizer"),
                        .momentum = train.momentum,
                        .weight_decay = train.weight_decay};
-  options.schedule = [schedule](int epoch, std::int64_t index, std::int64_t batches) {
-    ScheduleOptions now = schedule;
-    now.batches_per_epoch = batches;
-    const ScheduleStep step = schedule_at(now, epoch * batches + index);
-    return StepPlan{.rates = {step.lr_bias, step.lr_weight, step.lr_norm},
-                    .momentum = step.momentum,
-                    .accumulate = step.accumulate};
-  };
+  options.schedule =
+      make_schedule({.lr0 = train.lr0,
+                     .lrf = train.lrf,
+                     .momentum = train.momentum,
+                     .warmup_epochs = train.warmup_epochs,
+                     .warmup_momentum = train.warmup_momentum,
+                     .warmup_bias_lr = warmup_bias_rate(train),
+                     .cosine = train.cosine,
+                     .decay = train.decay == "step" ? Decay::PerStep : Decay::PerEpoch,
+                     .epochs = train.epochs,
+                     .batch_size = batch,
+                     .nominal_batch = train.nominal_batch});
+  options.ema.decay = train.ema ? options.ema.decay : 0;
   options.clip_norm = train.clip_norm;
   options.precision = parse_precision(train.precision, "train.precision");
   options.device = device_of(config);
@@ -166,6 +164,8 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.freeze = frozen_prefixes(network, config.model.freeze);
   options.evaluate_every = train.val ? 1 : 0;
   options.patience = static_cast<int>(train.patience);
+  options.save_period = static_cast<int>(train.save_period);
+  options.checkpoint_minutes = train.checkpoint_minutes;
   options.seed = static_cast<std::uint64_t>(train.seed);
   options.data_id = fmt::format("{:016x} seed {} batch {} img {}", dataset.fingerprint(),
                                 train.seed, batch, train.img);

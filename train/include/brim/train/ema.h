@@ -13,7 +13,7 @@ namespace brim {
 using TensorMap = std::map<std::string, torch::Tensor>;
 
 struct EmaOptions {
-  double decay = 0.9999;  ///< what the decay grows towards
+  double decay = 0.9999;  ///< what the decay grows towards; 0: a Trainer keeps no averages
   double tau = 2000.0;    ///< decay(t) = decay * (1 - exp(-t / tau))
 };
 

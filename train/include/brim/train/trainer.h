@@ -30,6 +30,8 @@ struct StepPlan {
 };
 /// Plan of batch `batch` of `epoch`, with `batches` per epoch. Pure: resuming depends on it.
 using StepSchedule = std::function<StepPlan(int epoch, std::int64_t batch, std::int64_t batches)>;
+/// The schedule of `options` for whatever number of batches per epoch the run has.
+StepSchedule make_schedule(const ScheduleOptions& options);
 
 /// How gradients of the images of one optimiser step are joined. Sum is what detection's settings
 /// are made for; Mean divides by the images really in the step, also in an epoch's last one.
@@ -53,7 +55,9 @@ struct TrainOptions {
   int evaluate_every = 1;             ///< epochs; 0: after the last one only
   int patience = 100;                 ///< epochs without a better fitness; 0: never stop early
   std::uint64_t seed = 0;
-  std::string folder{};   ///< of last.pt and best.pt; empty: no checkpoints
+  std::string folder{};  ///< of last.pt and best.pt; empty: no checkpoints
+  int save_period = 0;   ///< epochs between checkpoints that stay, as epoch<N>.pt; 0: none
+  double checkpoint_minutes = 10;  ///< last.pt is written within epochs as well; 0: no
   std::string data_id{};  ///< identifies data and its order; a resume with another is refused
   std::string config{};   ///< kept in checkpoints for whoever reads them
   std::vector<std::string> class_names{};
@@ -97,7 +101,7 @@ class Trainer {
   /// Trains on one batch (forward, backward; the optimiser when it is due), as fit() does.
   StepEvent step(const TensorBatch& batch);
   Checkpoint checkpoint() const;
-  ModelEma& ema();
+  ModelEma& ema();  ///< throws Error where `ema.decay` is 0
   const Optimizer& optimizer() const;
   Precision precision() const;  ///< as resolved
 
