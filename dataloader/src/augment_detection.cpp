@@ -59,7 +59,7 @@ class DetectionTransform final : public Transform {
   }
 
   void choose(Recipe& recipe, PartnerDraw& partners) const override {
-    const int count = source_count(chosen(recipe.key));
+    const int count = source_count(chosen(recipe));
     for (int i = 1; i < count; ++i) {
       recipe.sources[static_cast<std::size_t>(i)] = partners.draw();
     }
@@ -68,7 +68,7 @@ class DetectionTransform final : public Transform {
 
   void apply(const Recipe& recipe, std::span<const Source> sources, TransformScratch* scratch,
              SampleOut& out) const override {
-    const Choice choice = chosen(recipe.key);
+    const Choice choice = chosen(recipe);
     if (sources.size() < static_cast<std::size_t>(source_count(choice))) {
       throw Error("a sample needs " + std::to_string(source_count(choice)) +
                   " source images, found " + std::to_string(sources.size()));
@@ -96,8 +96,10 @@ class DetectionTransform final : public Transform {
 
  private:
   /// Every number is drawn whatever the others say, so changing one probability keeps the rest.
-  Choice chosen(std::uint64_t key) const {
-    Generator generator(mix64(key), Purpose::Mosaic);
+  Choice chosen(const Recipe& recipe) const {
+    const std::int64_t last = augmentation_.mosaic_epochs;
+    if (last >= 0 && recipe.epoch >= last) return {};
+    Generator generator(mix64(recipe.key), Purpose::Mosaic);
     const bool mosaic = generator.chance(augmentation_.mosaic);
     const bool nine = generator.chance(augmentation_.mosaic9);
     const bool mixed = generator.chance(augmentation_.mixup);

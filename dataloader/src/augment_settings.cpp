@@ -35,6 +35,7 @@ void check(const DetectionAugmentation& a) {
   check_setting(a.mosaic9, 0, 1, "mosaic9");
   check_setting(a.mixup, 0, 1, "mixup");
   check_setting(a.copy_paste, 0, 1, "copy_paste");
+  check_setting(static_cast<double>(a.mosaic_epochs), -1, 1e9, "mosaic_epochs");
 }
 
 void check(const ClassificationAugmentation& a) {
@@ -65,6 +66,7 @@ std::string describe(const DetectionAugmentation& a) {
       {"mixup", a.mixup},         {"copy_paste", a.copy_paste}};
   std::string text;
   for (const auto& [name, value] : settings) text += " " + setting(name, value);
+  if (a.mosaic_epochs >= 0) text += " mosaic_epochs=" + std::to_string(a.mosaic_epochs);
   return text;
 }
 

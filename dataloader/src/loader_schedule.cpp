@@ -77,6 +77,7 @@ Unit* Engine::issue() {
   unit.slot = open_;
   unit.entry = open_next_;
   unit.recipe.key = order_.key(issue_.epoch, place.position);
+  unit.recipe.epoch = issue_.epoch;
   unit.recipe.source_count = 1;
   unit.recipe.sources[0] = order_.index(issue_.epoch, place);
   RecordedDraw draw(order_, options_.partners, issue_.epoch, place, unit.recipe.key);

@@ -136,6 +136,17 @@ TEST(DetectionTransform, ChoosesAsManySourcesAsItsSettingsSay) {
             std::set<int>({1, 4, 8, 9, 13, 18}));
 }
 
+TEST(DetectionTransform, ShowsWholeImagesFromTheStatedEpochOn) {
+  const auto transform = make_detection_transform(64, {.mosaic_epochs = 7});
+  for (const std::int64_t epoch : {0, 6, 7, 8}) {
+    Counting partners;
+    Recipe recipe{.key = 5, .epoch = epoch};
+    transform->choose(recipe, partners);
+    EXPECT_EQ(recipe.source_count, epoch < 7 ? 4 : 1) << epoch;
+  }
+  EXPECT_NE(transform->describe(), make_detection_transform(64)->describe());
+}
+
 TEST(DetectionTransform, RefusesSettingsThatCannotBe) {
   EXPECT_THROW(make_detection_transform(0), Error);
   try {

@@ -58,6 +58,7 @@ struct AugmentSettings {
   double hsv_h = 0.015, hsv_s = 0.7, hsv_v = 0.4;
   double degrees = 0.0, translate = 0.1, scale = 0.5, shear = 0.0, perspective = 0.0;
   double flipud = 0.0, fliplr = 0.5, mosaic = 1.0, mosaic9 = 0.0, mixup = 0.0, copy_paste = 0.0;
+  std::int64_t close_mosaic = 0;
   double min_area = 0.08;
 };
 

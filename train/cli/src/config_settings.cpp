@@ -64,6 +64,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"augment.flipud", &c.augment.flipud, "probability of an upside-down flip", "0..1"},
       {"augment.fliplr", &c.augment.fliplr, "probability of a left-right flip", "0..1"},
       {"augment.mosaic", &c.augment.mosaic, "probability of a mosaic", "0..1"},
+      {"augment.close_mosaic", &c.augment.close_mosaic, "last epochs, which show whole images instead of mosaics", "0.."},
       {"augment.mosaic9", &c.augment.mosaic9, "share of mosaics made of nine images", "0..1"},
       {"augment.mixup", &c.augment.mixup, "probability of mixing with a second sample", "0..1"},
       {"augment.copy_paste", &c.augment.copy_paste, "probability of pasting outlined objects", "0..1"},

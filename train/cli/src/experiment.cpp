@@ -191,6 +191,8 @@ std::shared_ptr<const Transform> training_transform(const Config& config, Task t
                                                 .hsv_s = a.hsv_s,
                                                 .hsv_v = a.hsv_v});
   }
+  const std::int64_t mosaic_epochs =
+      a.close_mosaic > 0 ? std::max<std::int64_t>(config.train.epochs - a.close_mosaic, 0) : -1;
   return make_detection_transform(size, {.hsv_h = a.hsv_h,
                                          .hsv_s = a.hsv_s,
                                          .hsv_v = a.hsv_v,
@@ -204,7 +206,8 @@ std::shared_ptr<const Transform> training_transform(const Config& config, Task t
                                          .mosaic = a.mosaic,
                                          .mosaic9 = a.mosaic9,
                                          .mixup = a.mixup,
-                                         .copy_paste = a.copy_paste});
+                                         .copy_paste = a.copy_paste,
+                                         .mosaic_epochs = mosaic_epochs});
 }
 
 std::shared_ptr<const Transform> evaluation_transform(const Config& config, Task task) {

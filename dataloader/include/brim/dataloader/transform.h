@@ -23,6 +23,7 @@ inline constexpr int kMaxSources = 18;
 /// flips and gains through `Generator(key, purpose)`.
 struct Recipe {
   std::uint64_t key = 0;
+  std::int64_t epoch = 0;
   int source_count = 1;
   std::array<std::int64_t, kMaxSources> sources{};  ///< dataset indices
 };
@@ -101,6 +102,7 @@ struct DetectionAugmentation {
   double mosaic9 = 0.0;                            ///< share of mosaics made of nine
   double mixup = 0.0;                              ///< probability
   double copy_paste = 0.0;                         ///< probability, needs polygons
+  std::int64_t mosaic_epochs = -1;  ///< mosaics are made in epochs before it; -1: in all
 };
 
 /// Training samples for detection: mosaic (or letterbox), random perspective, mixup, HSV, flips.
