@@ -1,21 +1,17 @@
 #include "brim/autotune/training_probe.h"
 
-#include <sys/resource.h>
-
-#include <algorithm>
-#include <limits>
-#include <new>
 #include <optional>
 
 #include "brim/dataloader/random.h"
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/training_scope.h"
+#include "measure_steps.h"
+#include "worst_batch.h"
 
 namespace brim::autotune {
-namespace {
 
-TensorBatch worst_batch(const Network& network, const TrainingProbeOptions& options,
-                        std::int64_t images) {
+TensorBatch detail::worst_batch(const Network& network, const TrainingProbeOptions& options,
+                                std::int64_t images) {
   TensorBatch batch;
   const std::int64_t side = options.image_size;
   batch.images =
@@ -38,11 +34,7 @@ TensorBatch worst_batch(const Network& network, const TrainingProbeOptions& opti
   return batch;
 }
 
-std::int64_t resident_peak_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return std::int64_t{usage.ru_maxrss} * 1024;
-}
+namespace {
 
 void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOptions& options,
                    const TensorBatch& batch) {
@@ -58,43 +50,28 @@ void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOption
 Measurement measure_training(const std::shared_ptr<Network>& network,
                              const std::shared_ptr<Objective>& objective,
                              const TrainingProbeOptions& options, std::int64_t batch) {
-  Measurement result;
-  result.batch = batch;
-  result.outcome = Outcome::Fits;
-  reset_allocator_peaks();
   try {
     TrainOptions train = options.train;
     train.batch_size = train.nominal_batch = batch;
     train.folder.clear();
     Trainer trainer(network, objective, train);
-    const TensorBatch images = worst_batch(*network, options, batch);
-    result.seconds_per_step = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < std::max(2, options.steps); ++i) {
-      const StepEvent step = trainer.step(images);
-      if (step.micro_batches > 1) {
-        result.outcome = Outcome::OutOfMemory;
-        result.detail = "the step had to be split";
-        break;
-      }
-      if (i > 0) result.seconds_per_step = std::min(result.seconds_per_step, step.step_seconds);
-    }
-    if (result.outcome == Outcome::Fits) evaluate_once(*network, trainer, options, images);
-  } catch (const std::bad_alloc&) {
-    result.outcome = Outcome::OutOfMemory;
-    result.detail = "out of memory";
-  } catch (const Error& error) {  // the trainer refuses when not even one image fits
-    result.outcome = Outcome::OutOfMemory;
-    result.detail = error.message();
-  } catch (const c10::Error& error) {
-    result.outcome = Outcome::OutOfMemory;
-    result.detail = error.what_without_backtrace();
+    const TensorBatch images = detail::worst_batch(*network, options, batch);
+    const auto step = [&] {
+      // The trainer survives what a measurement has to report.
+      if (trainer.step(images).micro_batches > 1)
+        TORCH_CHECK_WITH(OutOfMemoryError, false, "out of memory: the step had to be split");
+    };
+    return detail::measure_steps(batch, options.steps, step,
+                                 [&] { evaluate_once(*network, trainer, options, images); });
+  } catch (const std::exception& error) {
+    // Nothing of the case itself is at fault here: the trainer refuses when not one image fits.
+    Measurement failed;
+    failed.batch = batch;
+    failed.outcome = Outcome::OutOfMemory;
+    failed.detail = error.what();
+    failed.detail = failed.detail.substr(0, failed.detail.find('\n'));
+    return failed;
   }
-  if (result.outcome != Outcome::Fits) result.seconds_per_step = 0;
-  const AllocatorStatistics statistics = allocator_statistics();
-  result.tensor_peak_bytes = statistics.peak_live;
-  result.reserved_peak_bytes = statistics.peak_reserved;
-  result.resident_peak_bytes = resident_peak_bytes();
-  return result;
 }
 
 }  // namespace brim::autotune

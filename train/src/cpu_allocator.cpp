@@ -66,7 +66,12 @@ class Pool final : public c10::Allocator {
 
   AllocatorStatistics statistics() {
     const std::lock_guard lock(mutex_);
-    return {live(), reserved(), all_.live, all_.reserved, allocations_, failures_, limit_};
+    std::int64_t ceiling = limit_;
+    if (budget_ != nullptr) {
+      const std::int64_t left = std::max(reserved(), held_.bytes()) + budget_->available();
+      ceiling = limit_ > 0 ? std::min(limit_, left) : left;
+    }
+    return {live(), reserved(), all_.live, all_.reserved, allocations_, failures_, limit_, ceiling};
   }
 
   void reset_peaks() {
@@ -80,6 +85,11 @@ class Pool final : public c10::Allocator {
     const auto given = static_cast<std::int64_t>(heap_.release());
     if (held_) held_.resize(reserved());
     return given;
+  }
+
+  void inject_failure(std::int64_t index) {
+    const std::lock_guard lock(mutex_);
+    fail_at_ = index < 0 ? -1 : allocations_ + index;
   }
 
   Peak enter_phase() {
@@ -121,6 +131,10 @@ class Pool final : public c10::Allocator {
   c10::DataPtr make(std::size_t bytes) {
     if (bytes == 0) return {nullptr, nullptr, &free_tensor, c10::Device(c10::DeviceType::CPU)};
     std::unique_lock lock(mutex_);
+    if (allocations_ == fail_at_) {
+      fail_at_ = -1;
+      fail(bytes);
+    }
     void* found = heap_.allocate(bytes, commit_limit());
     for (int round = 0; found == nullptr && heap_.lack() == PageHeap::Lack::Limit && round < 8;
          ++round) {
@@ -164,7 +178,7 @@ class Pool final : public c10::Allocator {
 
   std::mutex mutex_;
   PageHeap heap_;
-  std::int64_t limit_ = 0, allocations_ = 0, failures_ = 0;
+  std::int64_t limit_ = 0, allocations_ = 0, failures_ = 0, fail_at_ = -1;
   std::shared_ptr<MemoryBudget> budget_;
   Reservation held_;
   Peak all_, phase_;
@@ -221,6 +235,10 @@ void set_allocator_limit(std::int64_t bytes) {
 std::int64_t release_cpu_memory() {
   Pool* pool = g_pool.load();
   return pool != nullptr ? pool->release() : 0;
+}
+
+void inject_allocation_failure(std::int64_t index) {
+  if (Pool* pool = g_pool.load(); pool != nullptr) pool->inject_failure(index);
 }
 
 AllocatorPhase::AllocatorPhase(const char* name) : name_(name) {

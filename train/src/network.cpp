@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "brim/cache/error.h"
+#include "brim/train/recompute.h"
 #include "model_yaml.h"
 #include "yolo_network.h"
 
@@ -50,6 +51,12 @@ std::string read_text(const std::string& path) {
 }
 
 }  // namespace
+
+torch::Tensor Network::run_block(const torch::nn::Module& block, const BlockForward& forward,
+                                 const torch::Tensor& x) const {
+  if (activations_ == Activations::Keep || !is_training()) return forward(x);
+  return recompute_in_backward(block, forward, x);
+}
 
 std::vector<std::string> known_networks() {
   std::vector<std::string> names{"resnet18", "resnet34", "resnet50", "resnet101"};

@@ -89,6 +89,7 @@ class ResNet : public Network {
         blocks_.push_back(
             std::make_shared<ResidualBlock>(shape.kind, width, planes, k == 0 && i > 0 ? 2 : 1));
         stage->push_back(blocks_.back());
+        block_names_.push_back("layer" + std::to_string(i + 1) + "." + std::to_string(k));
         width = shape.kind == ResidualBlock::Kind::Basic ? planes : planes * 4;
       }
       register_module("layer" + std::to_string(i + 1), stage);
@@ -99,13 +100,23 @@ class ResNet : public Network {
 
   NetworkOutput forward(const Tensor& images) override {
     Tensor x = images.contiguous(torch::MemoryFormat::ChannelsLast);
+    layer_done("");
     x = bn1_->forward(conv1_->forward(x)).relu_();
     x = torch::max_pool2d(x, 3, 2, 1);
-    for (const auto& block : blocks_) x = block->forward(x);
+    layer_done("conv1");
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      const auto& block = blocks_[i];
+      x = run_block(
+          *block, [block](const Tensor& in) { return block->forward(in); }, x);
+      layer_done(block_names_[i]);
+    }
     x = torch::adaptive_avg_pool2d(x, {1, 1}).flatten(1);
-    return {.predictions = fc_->forward(x), .levels = {}};
+    NetworkOutput output{.predictions = fc_->forward(x), .levels = {}};
+    layer_done("fc");
+    return output;
   }
 
+  bool can_recompute() const override { return true; }
   Task task() const override { return Task::Classify; }
   int classes() const override { return classes_; }
   int max_stride() const override { return 1; }
@@ -117,6 +128,7 @@ class ResNet : public Network {
   nn::Conv2d conv1_{nullptr};
   nn::BatchNorm2d bn1_{nullptr};
   std::vector<std::shared_ptr<ResidualBlock>> blocks_;
+  std::vector<std::string> block_names_;
   nn::Linear fc_{nullptr};
 };
 

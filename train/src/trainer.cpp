@@ -58,7 +58,17 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
                            static_cast<double>(options.nominal_batch);
   optimizer = std::make_unique<Optimizer>(*network, scaled);
   if (options.ema.decay > 0) ema = std::make_unique<ModelEma>(*network, options.ema);
-  snapshot = std::make_unique<StepSnapshot>(*network, options.device);
+  surviving = std::make_unique<SurvivingStep>(
+      *network, options.device,
+      SurvivingStepOptions{.micro_batch = options.micro_batch, .instead = [this](std::int64_t part) {
+                             return recompute_instead(part);
+                           }});
+  if (options.activation_checkpointing == ActivationCheckpointing::Off)
+    network->set_activations(Activations::Keep);
+  if (options.activation_checkpointing == ActivationCheckpointing::On &&
+      network->activations() == Activations::Keep && !recompute_activations())
+    throw Error(network->name() + " has no blocks whose activations can be recomputed",
+                {.key = "train.activation_checkpointing"}, "leave it at auto or set it to off");
   if (!options.schedule) {
     options.schedule = [accumulate, momentum = options.optimizer.momentum](int, std::int64_t,
                                                                            std::int64_t) {
@@ -70,6 +80,28 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
 void Trainer::Impl::note(Note::Kind kind, std::string message) {
   const Note event{kind, epoch, batch, std::move(message)};
   for (Observer* observer : observers) observer->on_note(event);
+}
+
+ActivationCheckpointing parse_activation_checkpointing(const std::string& text,
+                                                       const std::string& key) {
+  if (text == "auto") return ActivationCheckpointing::Auto;
+  if (text == "on") return ActivationCheckpointing::On;
+  if (text == "off") return ActivationCheckpointing::Off;
+  throw Error("expected auto, on or off, found '" + text + "'", {.file = {}, .line = 0, .key = key});
+}
+
+bool Trainer::Impl::recompute_activations() {
+  if (options.activation_checkpointing == ActivationCheckpointing::Off ||
+      network->activations() == Activations::Recompute || !network->can_recompute())
+    return false;
+  network->set_activations(Activations::Recompute);
+  return true;
+}
+
+/// Out of memory at `part_images`: smaller parts are the cheaper way while they stay large enough
+/// for batch normalisation.
+bool Trainer::Impl::recompute_instead(std::int64_t part_images) {
+  return part_images < 2 * kSmallMicroBatch && recompute_activations();
 }
 
 bool Trainer::Impl::asked_to_stop() const {
@@ -214,6 +246,14 @@ StepEvent Trainer::step(const TensorBatch& batch) {
   impl_->network->train();
   impl_->batches = std::max(impl_->batches, impl_->batch + 1);
   return impl_->train_on(batch);
+}
+
+bool Trainer::recompute_activations() {
+  return impl_->recompute_activations();
+}
+
+void Trainer::reduce_parts(std::int64_t images) {
+  impl_->surviving->limit(images * impl_->last_pixels);
 }
 
 Checkpoint Trainer::checkpoint() const {

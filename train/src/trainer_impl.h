@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "brim/train/ema.h"
+#include "brim/train/surviving_step.h"
 #include "brim/train/trainer.h"
-#include "brim/train/training_scope.h"
 
 namespace brim {
+
+/// Below so many images per forward pass batch-norm statistics become poor.
+inline constexpr std::int64_t kSmallMicroBatch = 16;
 
 /// State of a training, split over trainer.cpp (epochs), trainer_step.cpp (one batch) and
 /// trainer_state.cpp (checkpoints).
@@ -23,23 +26,18 @@ struct Trainer::Impl {
   void end_epoch(const Evaluator& evaluator, bool evaluate_now);
   EvaluationSummary evaluate_now(const Evaluator& evaluator, EpochEvent& event);
   bool asked_to_stop() const;
+  bool recompute_activations();
+  bool recompute_instead(std::int64_t part_images);
   bool out_of_steps() const { return options.max_steps > 0 && step >= options.max_steps; }
   void note(Note::Kind kind, std::string message);
   std::vector<double> mean_components() const;
 
   // trainer_step.cpp
   StepEvent train_on(const TensorBatch& batch);
-  struct Attempt {
-    torch::Tensor components;      ///< summed over images
-    std::int64_t peak_bytes = 0;   ///< of the pool during the attempt, above what was live before
-    std::int64_t part_pixels = 0;  ///< of the largest part
-    std::int64_t width = 0, height = 0;
-  };
-  Attempt attempt(const TensorBatch& batch, std::int64_t part_images);
-  bool try_attempt(const TensorBatch& batch, std::int64_t part_images, Attempt& result,
-                   std::string& why);
-  void learn_part_size(const Attempt& attempt);
-  std::int64_t parts_allowed(std::int64_t images, std::int64_t pixels_per_image) const;
+  /// Forward and backward of one part at `height` x `width`; adds the part's loss components.
+  void pass(const StepPart& part, std::int64_t height, std::int64_t width,
+            torch::Tensor& components);
+  void note_repeated(const SurvivedStep& done);
   std::pair<std::int64_t, std::int64_t> target_size(const torch::Tensor& images) const;
   void apply_gradients(StepEvent& event);
   StepPlan plan() const;
@@ -56,7 +54,7 @@ struct Trainer::Impl {
   Precision precision;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<ModelEma> ema;
-  std::unique_ptr<StepSnapshot> snapshot;
+  std::unique_ptr<SurvivingStep> surviving;
   GradScaler scaler;
   std::vector<Observer*> observers;
 
@@ -72,9 +70,7 @@ struct Trainer::Impl {
   EvaluationSummary last_evaluation;
   std::int64_t not_finite_run = 0;
 
-  // Memory: most pixels a forward pass may have (0: no bound known), and the least that failed.
-  std::int64_t allowed_pixels = 0;
-  std::int64_t failed_pixels = 0;
+  std::int64_t last_pixels = 1;  ///< of an image of the last batch
   bool warned_small = false;
 
   // Of the running epoch, for events.
@@ -86,8 +82,6 @@ struct Trainer::Impl {
 };
 
 namespace detail {
-/// Parts of a batch: images [begin, end) with their targets, classes and samples.
-TensorBatch slice(const TensorBatch& batch, std::int64_t begin, std::int64_t end);
 /// What losses and metrics calculate in, after autocast.
 NetworkOutput in_float(NetworkOutput output);
 

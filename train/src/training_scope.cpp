@@ -24,6 +24,7 @@ void StepSnapshot::take() {
   const torch::NoGradGuard no_grad;
   for (auto& [live, copy] : buffers_) copy.copy_(live);
   generator_ = detail::generator_state(device_);
+  // Nothing from here on can fail: whoever is told of a failure finds the gradients in their place.
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     torch::Tensor& gradient = parameters_[i].mutable_grad();
     set_aside_[i] = gradient;

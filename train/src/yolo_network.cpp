@@ -25,6 +25,7 @@ class YoloNetwork : public Detector {
   NetworkOutput forward(const Tensor& images) override {
     check_size(images);
     Tensor current = images.contiguous(torch::MemoryFormat::ChannelsLast);
+    layer_done("");
     std::vector<Tensor> kept(rows_.size());
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const YoloRow& row = rows_[i];
@@ -32,7 +33,11 @@ class YoloNetwork : public Detector {
       for (const int from : row.from)
         inputs.push_back(from + 1 == static_cast<int>(i) ? current
                                                          : kept[static_cast<std::size_t>(from)]);
-      if (row.kind == YoloRow::Kind::Detect) return head_->forward(inputs);
+      if (row.kind == YoloRow::Kind::Detect) {
+        NetworkOutput output = head_->forward(inputs);
+        layer_done(label(i));
+        return output;
+      }
       // An upsampled map that only the join after it reads is written straight into the joined one.
       if (row.kind == YoloRow::Kind::Upsample && !row.kept && joins_next(i)) {
         const int other = rows_[i + 1].from[1];
@@ -42,10 +47,13 @@ class YoloNetwork : public Detector {
         current = run(row, inputs);
       }
       if (rows_[i].kept) kept[i] = current;
+      inputs.clear();
+      layer_done(label(i));
     }
     return {};
   }
 
+  bool can_recompute() const override { return true; }
   int classes() const override { return classes_; }
   int max_stride() const override { return static_cast<int>(std::lround(strides().back())); }
   const std::string& name() const override { return name_; }
@@ -71,14 +79,21 @@ class YoloNetwork : public Detector {
            next.from[1] >= 0;
   }
 
-  static Tensor run(const YoloRow& row, const std::vector<Tensor>& inputs) {
+  std::string label(std::size_t i) const {
+    static constexpr const char* kKinds[] = {"", " upsample", " concat", " detect"};
+    return "model." + std::to_string(i) + kKinds[static_cast<std::size_t>(rows_[i].kind)];
+  }
+
+  Tensor run(const YoloRow& row, const std::vector<Tensor>& inputs) const {
     if (row.kind == YoloRow::Kind::Concat) return torch::cat(inputs, 1);
     if (row.kind == YoloRow::Kind::Upsample)
       return torch::upsample_nearest2d(
           inputs[0], c10::nullopt,
           std::vector<double>{static_cast<double>(row.scale), static_cast<double>(row.scale)});
     Tensor x = inputs[0];
-    for (const auto& layer : row.layers) x = layer->forward({x});
+    for (const auto& layer : row.layers)
+      x = run_block(
+          *layer, [layer](const Tensor& in) { return layer->forward({in}); }, x);
     return x;
   }
 

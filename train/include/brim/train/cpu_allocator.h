@@ -26,6 +26,8 @@ struct AllocatorStatistics {
   std::int64_t allocations = 0;
   std::int64_t failures = 0;  ///< allocations answered with OutOfMemoryError
   std::int64_t byte_limit = 0;
+  /// Most that can be reserved now: the limit, and what the budget has left; 0: no bound.
+  std::int64_t ceiling = 0;
 };
 
 struct PhasePeak {
@@ -52,6 +54,9 @@ void reset_allocator_peaks();
 void set_allocator_limit(std::int64_t bytes);
 /// Unmaps free memory; returns the bytes given back to the system.
 std::int64_t release_cpu_memory();
+/// For tests of what happens when memory runs out: the allocation after the next `index` ones fails
+/// with c10::OutOfMemoryError, once; -1 takes that back.
+void inject_allocation_failure(std::int64_t index);
 
 /// Names what the process is doing, so that peaks are kept per phase. Phases nest; an inner one's
 /// peak counts for the outer too. Of one thread (the trainer's).

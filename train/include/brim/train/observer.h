@@ -59,7 +59,7 @@ struct EpochEvent {
 
 /// Something the user should know while the run goes on.
 struct Note {
-  enum class Kind : std::uint8_t { OutOfMemory, NotFinite, SmallMicroBatch, EarlyStop };
+  enum class Kind : std::uint8_t { OutOfMemory, NotFinite, SmallMicroBatch, EarlyStop, Memory };
   Kind kind;
   int epoch = 0;
   std::int64_t batch = 0;

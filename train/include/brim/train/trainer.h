@@ -37,6 +37,13 @@ StepSchedule make_schedule(const ScheduleOptions& options);
 /// are made for; Mean divides by the images really in the step, also in an epoch's last one.
 enum class GradientJoin : std::uint8_t { Auto, Sum, Mean };
 
+/// Auto: kept while memory lasts; when a step runs out of it, blocks are recomputed before parts
+/// become smaller than batch normalisation can bear.
+enum class ActivationCheckpointing : std::uint8_t { Auto, On, Off };
+/// "auto", "on", "off"; throws Error naming `key`.
+ActivationCheckpointing parse_activation_checkpointing(const std::string& text,
+                                                       const std::string& key = {});
+
 struct TrainOptions {
   int epochs = 100;
   std::int64_t max_steps = 0;  ///< batches in all; 0: no limit
@@ -52,6 +59,7 @@ struct TrainOptions {
   double multi_scale = 0.0;           ///< +/- fraction of the size, per batch; 0: off
   std::vector<std::string> freeze{};  ///< name prefixes of parameters that are not trained
   std::int64_t micro_batch = 0;       ///< most images per forward pass; 0: the batch
+  ActivationCheckpointing activation_checkpointing = ActivationCheckpointing::Auto;
   int evaluate_every = 1;             ///< epochs; 0: after the last one only
   int patience = 100;                 ///< epochs without a better fitness; 0: never stop early
   std::uint64_t seed = 0;
@@ -100,6 +108,12 @@ class Trainer {
 
   /// Trains on one batch (forward, backward; the optimiser when it is due), as fit() does.
   StepEvent step(const TensorBatch& batch);
+  /// At most `images` of the batches' size per forward pass from now on, as after running out of
+  /// memory; a larger part is tried again after a calm while.
+  void reduce_parts(std::int64_t images);
+  /// Recomputes activations from now on; false where the network cannot, does so already, or
+  /// checkpointing is off.
+  bool recompute_activations();
   Checkpoint checkpoint() const;
   ModelEma& ema();  ///< throws Error where `ema.decay` is 0
   const Optimizer& optimizer() const;

@@ -1,0 +1,148 @@
+#include "brim/autotune/find_batch.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "brim/autotune/probe_process.h"
+#include "brim/cache/error.h"
+#include "brim/cache/memory_budget.h"
+#include "brim/train/compat.h"
+#include "brim/train/cpu_allocator.h"
+#include "measure_steps.h"
+
+namespace brim::autotune {
+namespace {
+
+constexpr std::string_view kProbeWord = "--brim-probe";
+
+/// Copies of what a training step changes in a module, put back at the end.
+class Preserved {
+ public:
+  explicit Preserved(torch::nn::Module* module) {
+    if (module == nullptr) return;
+    const torch::NoGradGuard no_grad;
+    generator_ = brim::detail::generator_state(torch::kCPU);
+    for (const torch::Tensor& tensor : module->parameters()) {
+      kept_.emplace_back(tensor, tensor.detach().clone());
+      gradients_.emplace_back(tensor, tensor.grad());
+      tensor.mutable_grad() = torch::Tensor();
+    }
+    for (const torch::Tensor& tensor : module->buffers())
+      kept_.emplace_back(tensor, tensor.detach().clone());
+  }
+  ~Preserved() {
+    const torch::NoGradGuard no_grad;
+    for (auto& [live, copy] : kept_) live.copy_(copy);
+    for (auto& [live, gradient] : gradients_) live.mutable_grad() = gradient;
+    if (generator_.defined()) brim::detail::set_generator_state(torch::kCPU, generator_);
+  }
+  Preserved(const Preserved&) = delete;
+  Preserved& operator=(const Preserved&) = delete;
+
+  /// What the copies themselves take: no part of the step.
+  std::int64_t bytes() const {
+    std::int64_t sum = 0;
+    for (const auto& [live, copy] : kept_) sum += static_cast<std::int64_t>(copy.nbytes());
+    return sum;
+  }
+
+ private:
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> kept_, gradients_;
+  torch::Tensor generator_;
+};
+
+/// The allocator's limit for the length of a scope.
+class LimitScope {
+ public:
+  explicit LimitScope(std::int64_t bytes) : before_(allocator_statistics().byte_limit) {
+    set_allocator_limit(before_ > 0 ? std::min(before_, bytes) : bytes);
+  }
+  ~LimitScope() { set_allocator_limit(before_); }
+  LimitScope(const LimitScope&) = delete;
+  LimitScope& operator=(const LimitScope&) = delete;
+
+ private:
+  std::int64_t before_;
+};
+
+Goal with_budget(Goal goal) {
+  if (goal.byte_budget == 0) goal.byte_budget = MemoryBudget::make()->limit();
+  return goal;
+}
+
+/// Bytes of this process that are not the pool's.
+std::int64_t outside_bytes() {
+  return std::max<std::int64_t>(
+      0, read_memory_limits().own_resident - allocator_statistics().reserved);
+}
+
+std::optional<std::int64_t> number_in(const char* text) {
+  std::int64_t value = 0;
+  const std::string_view word(text);
+  const auto result = std::from_chars(word.data(), word.data() + word.size(), value);
+  if (result.ec != std::errc() || result.ptr != word.data() + word.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options) {
+  if (!cpu_allocator_installed()) install_cpu_allocator();
+  const Goal goal = with_budget(options.goal);
+  const Preserved preserved(options.preserve);
+  const auto probe = [&](std::int64_t batch) {
+    release_cpu_memory();
+    const std::int64_t cap = goal.byte_budget - goal.reserved_for_loader - outside_bytes();
+    const LimitScope limit(std::max<std::int64_t>(cap, 1));
+    Measurement found = detail::measure_steps(batch, options.steps, [&] { step(batch); });
+    found.resident_peak_bytes -= preserved.bytes();
+    return found;
+  };
+  const BatchPlan plan = choose_batch(options.space, goal, probe);
+  release_cpu_memory();
+  return plan;
+}
+
+std::optional<ProbeRequest> take_probe_request(int& argc, char** argv) {
+  // ... --brim-probe LIMIT STEPS BATCH
+  if (argc < 5 || argv[argc - 4] != kProbeWord) return std::nullopt;
+  const auto limit = number_in(argv[argc - 3]);
+  const auto steps = number_in(argv[argc - 2]);
+  const auto batch = number_in(argv[argc - 1]);
+  if (!limit || !steps || !batch) return std::nullopt;
+  argc -= 4;
+  argv[argc] = nullptr;
+  enter_probe_process(*limit);
+  install_cpu_allocator({.byte_limit = *limit});
+  return ProbeRequest{*batch, *limit, static_cast<int>(*steps)};
+}
+
+int answer_probe(const ProbeRequest& request, const StepFunction& step) {
+  const Measurement found =
+      detail::measure_steps(request.batch, request.steps, [&] { step(request.batch); });
+  const std::string line = to_json(found) + "\n";
+  return write(STDOUT_FILENO, line.data(), line.size()) == std::ssize(line) ? 0 : 1;
+}
+
+BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& options,
+                              double timeout_seconds) {
+  const Goal goal = with_budget(options.goal);
+  std::error_code failed;
+  ProbeProcessOptions process{
+      .executable = std::filesystem::read_symlink("/proc/self/exe", failed).string(),
+      .timeout_seconds = timeout_seconds};
+  if (failed) throw Error("cannot tell which program this is: " + failed.message());
+  for (int i = 1; i < argc; ++i) process.arguments.emplace_back(argv[i]);
+  process.arguments.insert(
+      process.arguments.end(),
+      {std::string(kProbeWord), std::to_string(goal.byte_budget - goal.reserved_for_loader),
+       std::to_string(options.steps)});
+  return choose_batch(options.space, goal,
+                      [&](std::int64_t batch) { return run_probe_process(process, batch); });
+}
+
+}  // namespace brim::autotune

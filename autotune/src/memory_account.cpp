@@ -1,0 +1,107 @@
+#include "brim/autotune/memory_account.h"
+
+#include <algorithm>
+
+#include "brim/cache/memory_budget.h"
+#include "brim/train/cpu_allocator.h"
+#include "worst_batch.h"
+
+namespace brim::autotune {
+namespace {
+
+std::int64_t bytes_of(const std::vector<torch::Tensor>& tensors) {
+  std::int64_t sum = 0;
+  for (const torch::Tensor& tensor : tensors) sum += static_cast<std::int64_t>(tensor.nbytes());
+  return sum;
+}
+
+std::int64_t bytes_of(const TensorMap& tensors) {
+  std::int64_t sum = 0;
+  for (const auto& [name, tensor] : tensors) sum += static_cast<std::int64_t>(tensor.nbytes());
+  return sum;
+}
+
+/// Books what is live after each layer of a network's forward pass, while it lives.
+class LayerWatch {
+ public:
+  LayerWatch(Network& network, std::vector<LayerBytes>& layers) : network_(network) {
+    network_.set_layer_watch([this, &layers](const std::string& name) {
+      const std::int64_t live = allocator_statistics().live;
+      if (!name.empty()) layers.push_back({name, live - before_});
+      before_ = live;
+    });
+  }
+  ~LayerWatch() { network_.set_layer_watch({}); }
+  LayerWatch(const LayerWatch&) = delete;
+  LayerWatch& operator=(const LayerWatch&) = delete;
+
+ private:
+  Network& network_;
+  std::int64_t before_ = 0;
+};
+
+}  // namespace
+
+MemoryAccount account_training(const std::shared_ptr<Network>& network,
+                               const std::shared_ptr<Objective>& objective,
+                               const TrainingProbeOptions& options, std::int64_t batch) {
+  if (!cpu_allocator_installed()) install_cpu_allocator();
+  MemoryAccount account;
+  account.batch = batch;
+  account.image_size = options.image_size;
+  TrainOptions train = options.train;
+  train.batch_size = train.nominal_batch = batch;
+  train.folder.clear();
+  Trainer trainer(network, objective, train);
+  const TensorBatch images = detail::worst_batch(*network, options, batch);
+  trainer.step(images);
+  reset_allocator_peaks();
+  const std::int64_t before = allocator_statistics().live;
+  {
+    const LayerWatch watch(*network, account.layers);
+    trainer.step(images);
+  }
+  const AllocatorStatistics memory = allocator_statistics();
+  account.parameters = bytes_of(network->parameters());
+  account.buffers = bytes_of(network->buffers());
+  for (const torch::Tensor& parameter : network->parameters())
+    if (parameter.requires_grad())
+      account.gradients += static_cast<std::int64_t>(parameter.nbytes());
+  account.optimizer = bytes_of(trainer.checkpoint().optimizer);
+  account.ema = bytes_of(trainer.ema().state());
+  // The bytes of the images, and the floats they become.
+  account.input = static_cast<std::int64_t>(images.images.nbytes()) * 5;
+  for (LayerBytes& layer : account.layers) {
+    layer.bytes = std::max<std::int64_t>(0, layer.bytes);
+    account.activations += layer.bytes;
+  }
+  const std::int64_t step_peak = memory.peak_live - before;
+  const std::int64_t floats = account.input / 5 * 4;
+  account.workspace = std::max<std::int64_t>(
+      0, step_peak - account.activations - account.gradients - floats);
+  account.runtime =
+      std::max<std::int64_t>(0, read_memory_limits().own_resident - memory.reserved);
+  return account;
+}
+
+MemoryAccount scale_account(const MemoryAccount& account, std::int64_t image_size,
+                            std::int64_t batch) {
+  const auto pixels = [](std::int64_t side, std::int64_t images) {
+    return static_cast<double>(side) * static_cast<double>(side) * static_cast<double>(images);
+  };
+  const double factor =
+      pixels(image_size, batch) / pixels(account.image_size, account.batch);
+  const auto scaled = [&](std::int64_t bytes) {
+    return static_cast<std::int64_t>(static_cast<double>(bytes) * factor);
+  };
+  MemoryAccount result = account;
+  result.batch = batch;
+  result.image_size = image_size;
+  result.input = scaled(account.input);
+  result.activations = scaled(account.activations);
+  result.workspace = scaled(account.workspace);
+  for (LayerBytes& layer : result.layers) layer.bytes = scaled(layer.bytes);
+  return result;
+}
+
+}  // namespace brim::autotune

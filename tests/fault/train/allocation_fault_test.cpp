@@ -1,0 +1,159 @@
+// Out-of-memory at every allocation of a training step: the run goes on as if nothing had been.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "brim/train/cpu_allocator.h"
+#include "brim/train/detection_loss.h"
+#include "brim/train/trainer.h"
+#include "support/tiny_training.h"
+
+namespace {
+using brim::TensorBatch;
+using brim::Trainer;
+using brim::TrainOptions;
+
+/// What a training has learnt, and how.
+struct Outcome {
+  brim::TensorMap model, optimizer, ema;
+  int micro_batches = 1;
+  std::int64_t images = 0;
+  std::vector<double> losses;
+  std::int64_t allocations = 0;  ///< of the step under test
+  bool failed = false;
+};
+
+/// A model, its loss and its batches, made anew for every run.
+struct Case {
+  std::function<std::shared_ptr<brim::Network>()> network;
+  std::function<std::shared_ptr<brim::Objective>(brim::Network&)> objective;
+  std::vector<TensorBatch> batches;
+  brim::OptimizerKind optimizer = brim::OptimizerKind::Sgd;
+  brim::ActivationCheckpointing activations = brim::ActivationCheckpointing::Off;
+};
+
+brim::TensorMap copy(const brim::TensorMap& map) {
+  brim::TensorMap result;
+  for (const auto& [name, tensor] : map) result[name] = tensor.detach().clone();
+  return result;
+}
+
+/// Trains on all batches; in the second, allocation `index` fails (-1: none). With `parts` the
+/// second batch is run in as many parts from the start.
+Outcome train(const Case& c, std::int64_t index, int parts = 1) {
+  torch::manual_seed(3);
+  const auto network = c.network();
+  TrainOptions options;
+  options.batch_size = c.batches[0].size();
+  options.nominal_batch = 2 * options.batch_size;  // the second batch adds to gradients set aside
+  options.optimizer.kind = c.optimizer;
+  options.activation_checkpointing = c.activations;
+  options.precision = brim::Precision::Fp32;
+  Outcome outcome;
+  const auto objective = c.objective(*network);
+  // Trainer's own micro-batches for a single step: a part size that only holds there.
+  Trainer trainer(network, objective, options);
+  for (std::size_t i = 0; i < c.batches.size(); ++i) {
+    const std::int64_t before = brim::allocator_statistics().allocations;
+    const std::int64_t failures = brim::allocator_statistics().failures;
+    if (i == 1) {
+      if (parts > 1) trainer.reduce_parts((c.batches[i].size() + parts - 1) / parts);
+      brim::inject_allocation_failure(index);
+    }
+    const brim::StepEvent event = trainer.step(c.batches[i]);
+    if (i == 1) {
+      brim::inject_allocation_failure(-1);
+      outcome.micro_batches = event.micro_batches;
+      outcome.allocations = brim::allocator_statistics().allocations - before;
+      outcome.failed = brim::allocator_statistics().failures > failures;
+    }
+    outcome.images += event.images;
+    outcome.losses = event.mean_components;
+  }
+  const brim::Checkpoint state = trainer.checkpoint();
+  outcome.model = copy(state.model);
+  outcome.optimizer = copy(state.optimizer);
+  outcome.ema = copy(state.ema);
+  return outcome;
+}
+
+/// Largest difference relative to the largest value of each tensor.
+double difference(const brim::TensorMap& a, const brim::TensorMap& b) {
+  double worst = 0;
+  for (const auto& [name, tensor] : a) {
+    const torch::Tensor x = tensor.to(torch::kDouble), y = b.at(name).to(torch::kDouble);
+    if (x.numel() == 0) continue;
+    const double scale = std::max(x.abs().max().item<double>(), 1e-12);
+    worst = std::max(worst, (x - y).abs().max().item<double>() / scale);
+  }
+  return worst;
+}
+
+void expect_same(const Outcome& found, const Outcome& expected, std::int64_t index) {
+  EXPECT_LE(difference(found.model, expected.model), 1e-6) << "allocation " << index;
+  EXPECT_LE(difference(found.optimizer, expected.optimizer), 1e-6) << "allocation " << index;
+  EXPECT_LE(difference(found.ema, expected.ema), 1e-6) << "allocation " << index;
+  EXPECT_EQ(found.images, expected.images);
+  ASSERT_EQ(found.losses.size(), expected.losses.size());
+  for (std::size_t i = 0; i < found.losses.size(); ++i)
+    EXPECT_NEAR(found.losses[i], expected.losses[i], 1e-6 * std::abs(expected.losses[i]));
+}
+
+/// Fails every `stride`-th allocation of the step, one run each.
+void fail_everywhere(const Case& c, std::int64_t stride) {
+  brim::install_cpu_allocator();
+  at::set_num_threads(1);
+  std::map<int, Outcome> expected;
+  expected.emplace(1, train(c, -1));
+  const std::int64_t allocations = expected.at(1).allocations;
+  ASSERT_GT(allocations, 20);
+  int repeated = 0;
+  for (std::int64_t index = 0; index < allocations; index += stride) {
+    const Outcome found = train(c, index);
+    ASSERT_TRUE(found.failed) << "allocation " << index << " was not reached";
+    if (!expected.contains(found.micro_batches))
+      expected.emplace(found.micro_batches, train(c, -1, found.micro_batches));
+    repeated += found.micro_batches > 1 ? 1 : 0;
+    expect_same(found, expected.at(found.micro_batches), index);
+    if (::testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(repeated, 0);
+}
+
+TEST(AllocationFault, EveryAllocationOfASmallStepMayFail) {
+  const Case sgd{
+      .network = [] { return std::make_shared<brim::test::TinyNetwork>(); },
+      .objective = [](brim::Network&) { return std::make_shared<brim::test::TinyObjective>(); },
+      .batches = brim::test::tiny_batches(4, 8)};
+  fail_everywhere(sgd, 1);
+  Case adam = sgd;
+  adam.optimizer = brim::OptimizerKind::AdamW;
+  fail_everywhere(adam, 1);
+}
+
+TEST(AllocationFault, AllocationsOfADetectorsStepMayFail) {
+  Case c{.network = [] { return brim::make_network({.model = "yolov5n", .classes = 3}); },
+         .objective =
+             [](brim::Network& network) {
+               return std::make_shared<brim::DetectionLoss>(
+                   dynamic_cast<brim::Detector&>(network).anchors(), network.classes(),
+                   brim::DetectionLossOptions{.image_size = 64});
+             },
+         .batches = {}};
+  torch::Generator generator = at::detail::createCPUGenerator(11);
+  for (int i = 0; i < 3; ++i) {
+    TensorBatch batch;
+    batch.images = torch::randint(256, {4, 3, 64, 64}, generator, torch::kByte)
+                       .contiguous(torch::MemoryFormat::ChannelsLast);
+    batch.targets = torch::rand({12, 6}, generator) * 0.4 + 0.2;
+    batch.targets.select(1, 0).copy_(torch::arange(12).floor_divide(3));
+    batch.targets.select(1, 1).copy_(torch::arange(12).remainder(3));
+    batch.number = i;
+    c.batches.push_back(batch);
+  }
+  fail_everywhere(c, 41);
+  c.activations = brim::ActivationCheckpointing::On;
+  fail_everywhere(c, 61);
+}
+
+}  // namespace
