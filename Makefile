@@ -2,6 +2,7 @@
 # make test         installs packages, builds the program and the tests, runs the fast tests
 # make test-slow    the long campaigns: faults, properties, fuzzing
 # make bench        builds and runs the benchmarks
+# make bench-autotune   how well the tuner predicts memory: about 200 held-out cases, resumable
 BUILD ?= build/release
 TORCH ?=
 JOBS ?= $(shell nproc)
@@ -12,7 +13,7 @@ PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.
 GARMENTS ?= data/garments
 CMAKE_FLAGS := -G Ninja -DCMAKE_BUILD_TYPE=Release $(if $(TORCH),-DCMAKE_PREFIX_PATH=$(TORCH))
 
-.PHONY: deps build program quickstart test test-slow bench format check-format clean
+.PHONY: deps build program quickstart test test-slow bench bench-autotune format check-format clean
 
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null \
@@ -47,10 +48,20 @@ bench: deps
 	cmake --build $(BUILD) -j $(JOBS)
 	./benchmarks/run $(BUILD)
 
+bench-autotune: deps
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_BENCHMARKS=ON
+	cmake --build $(BUILD) -j $(JOBS) --target brim bench_autotune
+	$(BUILD)/benchmarks/bench_autotune $(BUILD)/train/cli/brim $(BUILD)/autotune.tsv
+
 format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format -i
 
-check-format:
+check-bench-autotune: deps
+	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_BENCHMARKS=ON
+	cmake --build $(BUILD) -j $(JOBS) --target brim bench_autotune
+	$(BUILD)/benchmarks/bench_autotune $(BUILD)/train/cli/brim $(BUILD)/autotune.tsv
+
+format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run -Werror
 
 clean:

@@ -68,7 +68,7 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
     if (parameter.requires_grad())
       account.gradients += static_cast<std::int64_t>(parameter.nbytes());
   account.optimizer = bytes_of(trainer.checkpoint().optimizer);
-  account.ema = bytes_of(trainer.ema().state());
+  if (train.ema.decay > 0) account.ema = bytes_of(trainer.ema().state());
   // The bytes of the images, and the floats they become.
   account.input = static_cast<std::int64_t>(images.images.nbytes()) * 5;
   for (LayerBytes& layer : account.layers) {
@@ -77,10 +77,9 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
   }
   const std::int64_t step_peak = memory.peak_live - before;
   const std::int64_t floats = account.input / 5 * 4;
-  account.workspace = std::max<std::int64_t>(
-      0, step_peak - account.activations - account.gradients - floats);
-  account.runtime =
-      std::max<std::int64_t>(0, read_memory_limits().own_resident - memory.reserved);
+  account.workspace =
+      std::max<std::int64_t>(0, step_peak - account.activations - account.gradients - floats);
+  account.runtime = std::max<std::int64_t>(0, read_memory_limits().own_resident - memory.reserved);
   return account;
 }
 
@@ -89,8 +88,7 @@ MemoryAccount scale_account(const MemoryAccount& account, std::int64_t image_siz
   const auto pixels = [](std::int64_t side, std::int64_t images) {
     return static_cast<double>(side) * static_cast<double>(side) * static_cast<double>(images);
   };
-  const double factor =
-      pixels(image_size, batch) / pixels(account.image_size, account.batch);
+  const double factor = pixels(image_size, batch) / pixels(account.image_size, account.batch);
   const auto scaled = [&](std::int64_t bytes) {
     return static_cast<std::int64_t>(static_cast<double>(bytes) * factor);
   };

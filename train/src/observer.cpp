@@ -125,7 +125,7 @@ class JsonlWriter final : public Observer {
 
   void on_note(const Note& note) override {
     static constexpr const char* kKinds[] = {"out_of_memory", "not_finite", "small_micro_batch",
-                                             "early_stop"};
+                                             "early_stop", "memory"};
     write({{"event", "note"},
            {"kind", kKinds[static_cast<int>(note.kind)]},
            {"epoch", note.epoch},

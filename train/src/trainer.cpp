@@ -60,9 +60,9 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
   if (options.ema.decay > 0) ema = std::make_unique<ModelEma>(*network, options.ema);
   surviving = std::make_unique<SurvivingStep>(
       *network, options.device,
-      SurvivingStepOptions{.micro_batch = options.micro_batch, .instead = [this](std::int64_t part) {
-                             return recompute_instead(part);
-                           }});
+      SurvivingStepOptions{
+          .micro_batch = options.micro_batch,
+          .instead = [this](std::int64_t part) { return recompute_instead(part); }});
   if (options.activation_checkpointing == ActivationCheckpointing::Off)
     network->set_activations(Activations::Keep);
   if (options.activation_checkpointing == ActivationCheckpointing::On &&
@@ -87,7 +87,8 @@ ActivationCheckpointing parse_activation_checkpointing(const std::string& text,
   if (text == "auto") return ActivationCheckpointing::Auto;
   if (text == "on") return ActivationCheckpointing::On;
   if (text == "off") return ActivationCheckpointing::Off;
-  throw Error("expected auto, on or off, found '" + text + "'", {.file = {}, .line = 0, .key = key});
+  throw Error("expected auto, on or off, found '" + text + "'",
+              {.file = {}, .line = 0, .key = key});
 }
 
 bool Trainer::Impl::recompute_activations() {

@@ -77,8 +77,8 @@ void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t
 
 void Trainer::Impl::note_repeated(const SurvivedStep& done) {
   std::string text = "out of memory: batch " + std::to_string(batch) + " was repeated as " +
-                     std::to_string(done.parts) + " micro-batches of " +
-                     std::to_string(done.part) + " images; ";
+                     std::to_string(done.parts) + " micro-batches of " + std::to_string(done.part) +
+                     " images; ";
   text += done.allowed > 0 ? "the run goes on with at most " + std::to_string(done.allowed)
                            : "the run goes on so";
   if (network->activations() == Activations::Recompute) text += ", activations are recomputed";

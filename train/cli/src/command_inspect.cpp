@@ -7,12 +7,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "account.h"
 #include "brim/cache/memory_budget.h"
 #include "brim/dataloader/decode.h"
 #include "brim/train/network.h"
 #include "config_options.h"
 #include "experiment.h"
 #include "program.h"
+#include "tuning.h"
 
 namespace brim::cli {
 namespace {
@@ -96,9 +98,9 @@ void inspect_memory(Program& program, bool as_json) {
   }
 }
 
-void inspect_model(Program& program, const std::string& name, int classes, bool layers,
-                   bool as_json) {
-  const auto network = make_network({.model = name, .classes = classes});
+void inspect_model(Program& program, const Config& config, int classes, std::int64_t boxes,
+                   bool layers, bool as_json) {
+  const auto network = make_network({.model = config.model.name, .classes = classes});
   std::int64_t parameters = 0;
   std::vector<std::vector<std::string>> rows{{"parameter", "shape", "numbers"}};
   for (const auto& entry : network->named_parameters()) {
@@ -113,11 +115,18 @@ void inspect_model(Program& program, const std::string& name, int classes, bool 
   program.console.print(fmt::format(
       "{}: {} parameters ({}), {} classes, input sides multiples of {}", network->name(),
       parameters, format_bytes(4 * parameters), network->classes(), network->max_stride()));
+  const std::int64_t batch = std::max<std::int64_t>(1, plain_batch(config));
+  const autotune::MemoryAccount account = account_of(config, classes, boxes, batch);
+  constexpr std::size_t kListed = 8;
+  program.console.print(fmt::format("memory of a training step, {} images of {}x{} in {}:", batch,
+                                    config.train.img, config.train.img, config.train.precision));
+  program.console.print(account_table(account, layers ? account.layers.size() : kListed));
   if (as_json) {
     program.console.json(json({{"model", network->name()},
                                {"parameters", parameters},
                                {"classes", network->classes()},
-                               {"max_stride", network->max_stride()}})
+                               {"max_stride", network->max_stride()},
+                               {"memory", json::parse(account_json(account))}})
                              .dump(2));
   }
 }
@@ -181,6 +190,8 @@ void add_inspect_command(CLI::App& app, Program& program) {
     std::vector<std::string> files;
     int size = 0, classes = 80;
     bool json = false, layers = false;
+    Config model_config;
+    std::int64_t boxes = 32;
     std::string name, split = "train";
     std::unique_ptr<ConfigOptions> data_options;
   };
@@ -204,13 +215,23 @@ void add_inspect_command(CLI::App& app, Program& program) {
   memory->add_flag("--json", state->json, "print JSON");
   memory->callback(run([&program](State& s) { inspect_memory(program, s.json); }));
 
-  CLI::App* model = inspect->add_subcommand("model", "Parameters of a model");
+  CLI::App* model = inspect->add_subcommand(
+      "model", "Parameters of a model, and where the memory of its training goes");
   model->add_option("model", state->name, "name or YAML of a model")->required();
+  model->add_option("--img", state->model_config.train.img, "side of the training images");
+  model->add_option("--batch", state->model_config.train.batch, "images per step");
+  model->add_option("--precision", state->model_config.train.precision, "fp32, bf16, fp16");
+  model->add_option("--optimizer", state->model_config.train.optimizer, "sgd, adam, adamw");
+  model->add_option("--boxes", state->boxes, "labels per image");
+  model->add_option("--activation-checkpointing",
+                    state->model_config.train.activation_checkpointing, "auto, on, off");
   model->add_option("--classes", state->classes, "number of classes");
-  model->add_flag("--layers", state->layers, "list every parameter");
+  model->add_flag("--layers", state->layers, "list every parameter and layer");
   model->add_flag("--json", state->json, "print JSON");
-  model->callback(
-      run([&program](State& s) { inspect_model(program, s.name, s.classes, s.layers, s.json); }));
+  model->callback(run([&program](State& s) {
+    s.model_config.model.name = s.name;
+    inspect_model(program, s.model_config, s.classes, s.boxes, s.layers, s.json);
+  }));
 
   CLI::App* data = inspect->add_subcommand("data", "Classes, labels and faults of a data set");
   state->data_options = std::make_unique<ConfigOptions>(*data);

@@ -1,4 +1,5 @@
 // brim probe (hidden): measures one batch in a process of its own; brim tune starts it.
+#include "account.h"
 #include "brim/autotune/probe_process.h"
 #include "brim/autotune/training_probe.h"
 #include "brim/train/cpu_allocator.h"
@@ -26,15 +27,8 @@ autotune::Measurement probe(const ProbeArguments& arguments) {
   at::set_num_threads(compute_threads(config));
   const auto network = make_network({.model = config.model.name, .classes = arguments.classes});
   const auto objective = build_objective(config, *network);
-  autotune::TrainingProbeOptions options;
-  options.image_size = config.train.img;
-  options.boxes_per_image = arguments.boxes;
-  options.train.optimizer.kind = parse_optimizer(config.train.optimizer, "train.optimizer");
-  options.train.clip_norm = config.train.clip_norm;
-  options.train.precision = parse_precision(config.train.precision, "train.precision");
-  options.train.device = device_of(config);
-  options.train.freeze = frozen_prefixes(*network, config.model.freeze);
-  return autotune::measure_training(network, objective, options, arguments.batch);
+  return autotune::measure_training(
+      network, objective, probe_options(config, *network, arguments.boxes), arguments.batch);
 }
 
 }  // namespace

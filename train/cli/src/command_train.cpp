@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "adaptive_source.h"
 #include "brim/dataloader/loader.h"
 #include "brim/train/evaluate.h"
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
+#include "memory_pressure.h"
 #include "pictures.h"
 #include "program.h"
 #include "run_folder.h"
@@ -36,14 +38,19 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   return config;
 }
 
-std::int64_t decide_batch(Program& program, const Config& config, const Dataset& data, Task task,
-                          const std::shared_ptr<MemoryBudget>& budget, const std::string& folder) {
+/// Also sets what else was tuned in `config`; `planned_share` of the budget, where it is known.
+std::int64_t decide_batch(Program& program, Config& config, const Dataset& data, Task task,
+                          const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
+                          double& planned_share) {
   if (const std::int64_t batch = plain_batch(config); batch > 0) return batch;
   const TunedBatch tuned = tune_batch(program, config, data, task, budget, Memory::Reuse);
   program.console.print((tuned.remembered ? "remembered " : "tuned ") + tuned.plan.why);
   for (const std::string& warning : tuned.plan.warnings) program.console.warn(warning);
   const std::string text = tuned_json(tuned);
   write_file_atomically(folder + "/tune.json", text.data(), text.size());
+  planned_share =
+      static_cast<double>(tuned.plan.predicted_peak_bytes) / static_cast<double>(budget->limit());
+  if (tuned.recompute) config.train.activation_checkpointing = "on";
   return tuned.plan.batch;
 }
 
@@ -94,7 +101,9 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
 
   const auto budget = make_budget(config);
   prepare_compute(config, budget);
-  const std::int64_t batch = decide_batch(program, config, *data, task, budget, folder);
+  double planned_share = 0;
+  const std::int64_t batch =
+      decide_batch(program, config, *data, task, budget, folder, planned_share);
   config.train.batch = std::to_string(batch);  // a resume must not tune again
   config.output.dir = folder;
   write_yaml(config, folder + "/config.yaml");
@@ -111,9 +120,8 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   LoaderOptions loader_options = training_loader(config, *data, batch, cache, budget);
   note_use(config, Split::Train, *transform, loader_options);
   loader_options.quarantine_file = folder + "/quarantine.tsv";
-  Loader loader(data, transform, loader_options);
   const torch::Device device = device_of(config);
-  const auto source = make_batch_source(loader, device);
+  AdaptiveSource source(data, transform, loader_options, device);
 
   TrainOptions options = training_options(config, *network, *data, batch);
   options.folder = folder;
@@ -125,21 +133,24 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
 
   Trainer trainer(network, build_objective(config, *network), options);
   if (!checkpoint.empty()) trainer.resume(checkpoint);
-  PictureSource pictures(*source, config.output.plots ? folder : "", data->class_names());
+  PictureSource pictures(source, config.output.plots ? folder : "", data->class_names());
   TrainProgress progress(console, [&] {
     complaint.tell();
-    return bottleneck(loader.statistics());
+    return bottleneck(source.loader().statistics());
   });
   const auto csv = make_csv_writer(folder + "/results.csv");
   const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
-  Observer* const observers[] = {csv.get(), jsonl.get(), &progress};
+  Observer* const told[] = {csv.get(), jsonl.get(), &progress};
+  MemoryPressure pressure({trainer, source, budget, planned_share, told});
+  Observer* const observers[] = {csv.get(), jsonl.get(), &progress, &pressure};
 
   const TrainResult result =
       trainer.fit(pictures,
                   evaluation ? Evaluator([&](Network& n) { return evaluation->summary(n, device); })
                              : Evaluator(),
                   observers);
-  const auto bad = loader.quarantine();
+  if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
+  const auto bad = source.quarantine();
   if (!bad.empty()) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
                              bad.size(), folder));
@@ -155,7 +166,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     draw_results(folder);
   }
   print_result(program, folder, result, as_json);
-  if (result.reason == EndReason::Stopped) program.exit_code = 130;
+  if (result.reason == EndReason::Stopped) program.exit_code = pressure.stop() ? 2 : 130;
 }
 
 }  // namespace

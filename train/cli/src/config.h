@@ -37,6 +37,7 @@ struct TrainSettings {
   std::int64_t nominal_batch = 64;
   double clip_norm = 10.0;
   std::string precision = "fp32";
+  std::string activation_checkpointing = "auto";
   bool ema = true;
   bool multi_scale = false;
   std::int64_t patience = 100;

@@ -33,6 +33,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images", "1.."},
       {"train.clip_norm", &c.train.clip_norm, "largest total gradient norm; 0: no clipping", "0.."},
       {"train.precision", &c.train.precision, "arithmetic of forward and backward", "fp32|bf16|fp16|auto"},
+      {"train.activation_checkpointing", &c.train.activation_checkpointing, "recompute activations in the backward pass: a third more work, much less memory; auto: when memory runs short", "auto|on|off"},
       {"train.ema", &c.train.ema, "keep and evaluate a moving average of the weights", ""},
       {"train.multi_scale", &c.train.multi_scale, "vary the image size by half around `img`", ""},
       {"train.patience", &c.train.patience, "epochs without improvement before stopping; 0: never stop", "0.."},

@@ -159,6 +159,8 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.ema.decay = train.ema ? options.ema.decay : 0;
   options.clip_norm = train.clip_norm;
   options.precision = parse_precision(train.precision, "train.precision");
+  options.activation_checkpointing = parse_activation_checkpointing(
+      train.activation_checkpointing, "train.activation_checkpointing");
   options.device = device_of(config);
   options.multi_scale = train.multi_scale ? 0.5 : 0.0;
   options.freeze = frozen_prefixes(network, config.model.freeze);

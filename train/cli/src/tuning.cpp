@@ -12,6 +12,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "account.h"
 #include "brim/autotune/probe_process.h"
 #include "brim/cache/key.h"
 #include "brim/train/checkpoint.h"
@@ -64,11 +65,11 @@ std::int64_t largest_image(const Config& config) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format("v3|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name, classes,
-                     largest_image(config), t.precision, t.device, t.optimizer, t.ema,
-                     t.nominal_batch, t.batch, compute_threads(config),
-                     goal.reserved_for_loader >> 26, boxes / 16, config.model.freeze,
-                     config.memory.allocator, TORCH_VERSION);
+  return fmt::format("v4|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+                     classes, largest_image(config), t.precision, t.activation_checkpointing,
+                     t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
+                     compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
+                     config.model.freeze, config.memory.allocator, TORCH_VERSION);
 }
 
 std::string memory_file(const std::string& key_text) {
@@ -104,8 +105,8 @@ autotune::AffineFit fit_from(const json& document) {
 
 /// Empty where nothing (readable) is remembered, or for a budget that differs by over a tenth:
 /// smaller changes come and go with other programs and do not move the choice.
-std::optional<autotune::BatchPlan> remembered_plan(const std::string& file,
-                                                   const autotune::Goal& goal) {
+std::optional<std::pair<autotune::BatchPlan, bool>> remembered_plan(const std::string& file,
+                                                                    const autotune::Goal& goal) {
   std::ifstream in(file);
   if (!in) return std::nullopt;
   const json document = json::parse(in, nullptr, false);
@@ -131,7 +132,7 @@ std::optional<autotune::BatchPlan> remembered_plan(const std::string& file,
     }
     plan.warnings = p.at("warnings").get<std::vector<std::string>>();
     plan.why = p.at("why");
-    return plan;
+    return std::pair{plan, document.at("recompute_activations").get<bool>()};
   } catch (const std::exception&) {
     return std::nullopt;  // written by another version: measured anew
   }
@@ -175,6 +176,66 @@ std::int64_t plain_batch(const Config& config) {
   return batch;
 }
 
+namespace {
+
+struct Choice {
+  autotune::BatchPlan plan;
+  bool recompute = false;
+};
+
+/// Probes `config` in child processes and chooses.
+autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
+                                         const Dataset& dataset, std::int64_t boxes,
+                                         const autotune::Goal& goal) {
+  Config probed = config;
+  probed.train.img = largest_image(config);
+  const ScratchFile resolved(to_yaml(probed));
+  const autotune::ProbeProcessOptions options{
+      .executable = program.executable,
+      .arguments = {"probe", "--config", resolved.path(), "--classes",
+                    std::to_string(dataset.class_names().size()), "--boxes", std::to_string(boxes),
+                    "--limit", std::to_string(goal.byte_budget), "--probe-batch"},
+      .timeout_seconds = 120};
+  return autotune::choose_batch({}, goal, [&](std::int64_t batch) {
+    program.console.progress(fmt::format("probing batch {} ...", batch));
+    return autotune::run_probe_process(options, batch);
+  });
+}
+
+/// Where memory leaves less than batch normalisation needs, recomputed activations are tried before
+/// that is accepted; what does not fit either way is refused with the account.
+Choice choose(Program& program, const Config& config, const Dataset& dataset, std::int64_t boxes,
+              const autotune::Goal& goal) {
+  Choice choice;
+  std::string refused;
+  try {
+    choice.plan = choose_as_configured(program, config, dataset, boxes, goal);
+    if (choice.plan.batch >= goal.batch_norm_floor || goal.fixed_batch > 0) return choice;
+  } catch (const Error& error) {
+    if (error.where().key != "memory.limit") throw;
+    refused = error.message();
+  }
+  if (config.train.activation_checkpointing == "auto") {
+    Config changed = config;
+    changed.train.activation_checkpointing = "on";
+    try {
+      autotune::BatchPlan plan = choose_as_configured(program, changed, dataset, boxes, goal);
+      if (plan.batch > choice.plan.batch) {
+        plan.why += "; activations are recomputed, which a batch of " +
+                    std::to_string(choice.plan.batch) + " would not need";
+        return {std::move(plan), true};
+      }
+    } catch (const Error& error) {
+      if (error.where().key != "memory.limit") throw;
+    }
+  }
+  if (choice.plan.batch == 0)
+    refuse_budget(config, static_cast<int>(dataset.class_names().size()), boxes, goal, refused);
+  return choice;
+}
+
+}  // namespace
+
 TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dataset, Task task,
                       const std::shared_ptr<MemoryBudget>& budget, Memory memory) {
   const auto start = std::chrono::steady_clock::now();
@@ -185,25 +246,15 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
       memory_file(case_of(config, tuned.goal, boxes, dataset.class_names().size()));
   if (memory == Memory::Reuse && !file.empty()) {
     if (auto plan = remembered_plan(file, tuned.goal)) {
-      tuned.plan = std::move(*plan);
+      tuned.plan = std::move(plan->first);
+      tuned.recompute = plan->second;
       tuned.remembered = true;
       return tuned;
     }
   }
-  Config probed = config;
-  probed.train.img = largest_image(config);
-  const ScratchFile resolved(to_yaml(probed));
-  const autotune::ProbeProcessOptions options{
-      .executable = program.executable,
-      .arguments = {"probe", "--config", resolved.path(), "--classes",
-                    std::to_string(dataset.class_names().size()), "--boxes", std::to_string(boxes),
-                    "--limit", std::to_string(tuned.goal.byte_budget), "--probe-batch"},
-      .timeout_seconds = 120};
-  autotune::SearchSpace space;
-  tuned.plan = autotune::choose_batch(space, tuned.goal, [&](std::int64_t batch) {
-    program.console.progress(fmt::format("probing batch {} ...", batch));
-    return autotune::run_probe_process(options, batch);
-  });
+  const Choice choice = choose(program, config, dataset, boxes, tuned.goal);
+  tuned.plan = choice.plan;
+  tuned.recompute = choice.recompute;
   tuned.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!file.empty()) {
     try {
@@ -221,13 +272,15 @@ std::string tuned_json(const TunedBatch& tuned) {
   return json({{"plan", plan_json(tuned.plan)},
                {"budget_bytes", tuned.goal.byte_budget},
                {"loader_bytes", tuned.goal.reserved_for_loader},
+               {"recompute_activations", tuned.recompute},
                {"remembered", tuned.remembered},
                {"seconds", tuned.seconds}})
       .dump(2);
 }
 
 std::string tuned_yaml(const TunedBatch& tuned) {
-  return fmt::format("# {}\ntrain:\n  batch: {}\n", tuned.plan.why, tuned.plan.batch);
+  return fmt::format("# {}\ntrain:\n  batch: {}\n{}", tuned.plan.why, tuned.plan.batch,
+                     tuned.recompute ? "  activation_checkpointing: \"on\"\n" : "");
 }
 
 }  // namespace brim::cli

@@ -16,6 +16,7 @@ namespace brim::cli {
 struct TunedBatch {
   autotune::BatchPlan plan{};
   autotune::Goal goal{};
+  bool recompute = false;   ///< activations are recomputed: else the batch would be too small
   bool remembered = false;  ///< reused from an earlier tuning of the same case
   double seconds = 0;
 };

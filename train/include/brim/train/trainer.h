@@ -60,8 +60,8 @@ struct TrainOptions {
   std::vector<std::string> freeze{};  ///< name prefixes of parameters that are not trained
   std::int64_t micro_batch = 0;       ///< most images per forward pass; 0: the batch
   ActivationCheckpointing activation_checkpointing = ActivationCheckpointing::Auto;
-  int evaluate_every = 1;             ///< epochs; 0: after the last one only
-  int patience = 100;                 ///< epochs without a better fitness; 0: never stop early
+  int evaluate_every = 1;  ///< epochs; 0: after the last one only
+  int patience = 100;      ///< epochs without a better fitness; 0: never stop early
   std::uint64_t seed = 0;
   std::string folder{};  ///< of last.pt and best.pt; empty: no checkpoints
   int save_period = 0;   ///< epochs between checkpoints that stay, as epoch<N>.pt; 0: none

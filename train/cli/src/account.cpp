@@ -1,0 +1,179 @@
+#include "account.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "brim/cache/memory_budget.h"
+#include "experiment.h"
+#include "training.h"
+
+namespace brim::cli {
+namespace {
+
+using autotune::MemoryAccount;
+
+constexpr std::int64_t kSmallSide = 128, kSmallBatch = 2;
+constexpr std::int64_t kMostPixels = std::int64_t{16} * 320 * 320;  // measured as asked up to here
+
+MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std::int64_t side,
+                      std::int64_t batch) {
+  Config probed = config;
+  probed.train.img = side;
+  const auto network = make_network({.model = config.model.name, .classes = classes});
+  const auto objective = build_objective(probed, *network);
+  return account_training(network, objective, probe_options(probed, *network, boxes), batch);
+}
+
+/// The next smaller models of the same family, largest first.
+std::vector<std::string> smaller_models(const std::string& name) {
+  static const std::vector<std::vector<std::string>> kFamilies{
+      {"yolov5x", "yolov5l", "yolov5m", "yolov5s", "yolov5n"},
+      {"yolov5x6", "yolov5l6", "yolov5m6", "yolov5s6", "yolov5n6"},
+      {"resnet101", "resnet50", "resnet34", "resnet18"}};
+  for (const auto& family : kFamilies) {
+    const auto found = std::find(family.begin(), family.end(), name);
+    if (found != family.end()) return {found + 1, family.end()};
+  }
+  return {};
+}
+
+std::vector<std::pair<std::string, std::int64_t>> parts_of(const MemoryAccount& a) {
+  return {{"parameters", a.parameters},   {"buffers", a.buffers},     {"gradients", a.gradients},
+          {"optimiser", a.optimizer},     {"moving average", a.ema},  {"input", a.input},
+          {"activations", a.activations}, {"workspace", a.workspace}, {"loader", a.loader},
+          {"runtime", a.runtime}};
+}
+
+}  // namespace
+
+autotune::TrainingProbeOptions probe_options(const Config& config, const Network& network,
+                                             std::int64_t boxes) {
+  autotune::TrainingProbeOptions options;
+  options.image_size = config.train.img;
+  options.boxes_per_image = boxes;
+  options.train.optimizer.kind = parse_optimizer(config.train.optimizer, "train.optimizer");
+  options.train.clip_norm = config.train.clip_norm;
+  options.train.precision = parse_precision(config.train.precision, "train.precision");
+  options.train.device = device_of(config);
+  options.train.freeze = frozen_prefixes(network, config.model.freeze);
+  // A probe says what does not fit; it does not look for a way out.
+  options.train.activation_checkpointing = config.train.activation_checkpointing == "on"
+                                               ? ActivationCheckpointing::On
+                                               : ActivationCheckpointing::Off;
+  return options;
+}
+
+MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
+                         std::int64_t batch) {
+  const std::int64_t side = config.train.img;
+  if (batch * side * side <= kMostPixels) return measure(config, classes, boxes, side, batch);
+  const std::int64_t small = std::min(side, std::max<std::int64_t>(kSmallSide, side / 64 * 32));
+  return scale_account(measure(config, classes, boxes, small, kSmallBatch), side, batch);
+}
+
+std::string account_table(const MemoryAccount& account, std::size_t layers) {
+  std::vector<std::vector<std::string>> rows{{"part", "bytes", "share"}};
+  const auto total = static_cast<double>(std::max<std::int64_t>(1, account.total()));
+  const auto row = [&](const std::string& name, std::int64_t bytes) {
+    rows.push_back({name, format_bytes(bytes),
+                    fmt::format("{:.1f}%", 100 * static_cast<double>(bytes) / total)});
+  };
+  for (const auto& [name, bytes] : parts_of(account)) {
+    row(name, bytes);
+    if (name != "activations") continue;
+    auto largest = account.layers;
+    std::stable_sort(largest.begin(), largest.end(),
+                     [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    largest.resize(std::min(layers, largest.size()));
+    for (const auto& layer : account.layers) {
+      const bool listed = std::any_of(largest.begin(), largest.end(),
+                                      [&](const auto& l) { return l.name == layer.name; });
+      if (listed) row("  " + layer.name, layer.bytes);
+    }
+  }
+  row("total", account.total());
+  return format_table(rows);
+}
+
+std::string account_json(const MemoryAccount& account) {
+  nlohmann::json layers = nlohmann::json::array(), parts;
+  for (const auto& layer : account.layers)
+    layers.push_back({{"name", layer.name}, {"bytes", layer.bytes}});
+  for (const auto& [name, bytes] : parts_of(account)) parts[name] = bytes;
+  return nlohmann::json({{"batch", account.batch},
+                         {"image_size", account.image_size},
+                         {"parts", parts},
+                         {"layers", layers},
+                         {"total", account.total()}})
+      .dump(2);
+}
+
+std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t boxes,
+                             const autotune::Goal& goal) {
+  std::vector<Remedy> all;
+  const auto total_of = [&](const Config& changed) {
+    const std::int64_t side = changed.train.img;
+    MemoryAccount account = scale_account(
+        measure(changed, classes, boxes, std::min(side, kSmallSide), kSmallBatch), side, 1);
+    // The loader's share follows the image size.
+    const double pixels = static_cast<double>(side) / static_cast<double>(config.train.img);
+    account.loader =
+        static_cast<std::int64_t>(static_cast<double>(goal.reserved_for_loader) * pixels * pixels);
+    return account.total();
+  };
+  const std::int64_t now = total_of(config);
+  const auto allowed =
+      static_cast<std::int64_t>(static_cast<double>(goal.byte_budget) * (1 - goal.safety));
+  // The largest of three quarters, half, ... of the size that fits; else the smallest.
+  Remedy size;
+  for (const std::int64_t eighths : {6, 4, 3, 2}) {
+    Config changed = config;
+    changed.train.img = std::max<std::int64_t>(64, config.train.img * eighths / 8 / 32 * 32);
+    if (changed.train.img >= config.train.img) continue;
+    size = {fmt::format("train.img={}", changed.train.img), total_of(changed)};
+    if (size.bytes <= allowed) break;
+  }
+  if (!size.change.empty()) all.push_back(size);
+  Remedy model;
+  for (const std::string& name : smaller_models(config.model.name)) {
+    Config changed = config;
+    changed.model.name = name;
+    model = {"model.name=" + name, total_of(changed)};
+    if (model.bytes <= allowed) break;
+  }
+  if (!model.change.empty()) all.push_back(model);
+  if (config.train.precision == "fp32") {
+    Config changed = config;
+    changed.train.precision = "bf16";
+    all.push_back({"train.precision=bf16", total_of(changed)});
+  }
+  if (config.train.activation_checkpointing != "on" && all.size() < 3) {
+    Config changed = config;
+    changed.train.activation_checkpointing = "on";
+    all.push_back({"train.activation_checkpointing=on", total_of(changed)});
+  }
+  std::erase_if(all, [&](const Remedy& remedy) { return remedy.bytes >= now; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Remedy& a, const Remedy& b) { return a.bytes < b.bytes; });
+  return all;
+}
+
+void refuse_budget(const Config& config, int classes, std::int64_t boxes,
+                   const autotune::Goal& goal, const std::string& found) {
+  Config probed = config;
+  MemoryAccount account = scale_account(
+      measure(probed, classes, boxes, std::min(config.train.img, kSmallSide), kSmallBatch),
+      config.train.img, 1);
+  account.loader = goal.reserved_for_loader;
+  std::string message = found + "\none image takes about:\n" + account_table(account, 0);
+  std::string hint;
+  for (const Remedy& remedy : remedies(config, classes, boxes, goal))
+    hint += fmt::format("{}{} would take {}", hint.empty() ? "" : "; ", remedy.change,
+                        format_bytes(remedy.bytes));
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  throw Error(message, {.key = "memory.limit"}, hint);
+}
+
+}  // namespace brim::cli

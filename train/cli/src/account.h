@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "brim/autotune/memory_account.h"
+#include "brim/autotune/search.h"
+#include "config.h"
+#include "console.h"
+
+namespace brim::cli {
+
+/// What a probe of `config` runs: its network options, worst case and numbers.
+autotune::TrainingProbeOptions probe_options(const Config& config, const Network& network,
+                                             std::int64_t boxes);
+
+/// The account of a training step of `config` at its image size and `batch`, measured in this
+/// process: at that size when it is small, else at a few small images and scaled.
+autotune::MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
+                                   std::int64_t batch);
+
+/// As a table; `layers`: how many of the largest layers are listed one by one.
+std::string account_table(const autotune::MemoryAccount& account, std::size_t layers);
+std::string account_json(const autotune::MemoryAccount& account);
+
+/// One change and what one image would then take in all, loader and runtime included.
+struct Remedy {
+  std::string change;  ///< "train.img=320"
+  std::int64_t bytes = 0;
+};
+/// The changes of image size, model and precision that would help most, the largest effect first.
+std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t boxes,
+                             const autotune::Goal& goal);
+
+/// Refuses a budget that one image does not fit in, with the account and the remedies. `found` says
+/// what was tried.
+[[noreturn]] void refuse_budget(const Config& config, int classes, std::int64_t boxes,
+                                const autotune::Goal& goal, const std::string& found);
+
+}  // namespace brim::cli
