@@ -29,6 +29,7 @@ void AdaptiveSource::start(std::int64_t epoch, std::int64_t first_batch) {
 }
 
 std::optional<TensorBatch> AdaptiveSource::next() {
+  if (position_ >= loader_->batches_per_epoch()) return std::nullopt;
   auto batch = batches_->next();
   if (batch) ++position_;
   return batch;

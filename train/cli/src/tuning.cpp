@@ -221,8 +221,10 @@ Choice choose(Program& program, const Config& config, const Dataset& dataset, st
     try {
       autotune::BatchPlan plan = choose_as_configured(program, changed, dataset, boxes, goal);
       if (plan.batch > choice.plan.batch) {
-        plan.why += "; activations are recomputed, which a batch of " +
-                    std::to_string(choice.plan.batch) + " would not need";
+        plan.why += choice.plan.batch == 0
+                        ? "; activations are recomputed: without that not one image fits"
+                        : "; activations are recomputed: without that only " +
+                              std::to_string(choice.plan.batch) + " images fit";
         return {std::move(plan), true};
       }
     } catch (const Error& error) {
