@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 struct Machine {
   std::int64_t used = 0;
   int prefetch = 2;
-  std::vector<std::string> done;
+  std::vector<std::string> done{};
   std::vector<Rung> rungs() {
     return {{0.85, "trim", [this] { return act("trim", 0); }},
             {0.85, "prefetch",

@@ -74,7 +74,8 @@ void tune(Program& program, const Config& config, Memory memory, bool as_json) {
       config.output.dir == "auto" ? next_run_folder("runs/tune/exp") : config.output.dir;
   prepare_run_folder(folder);
   const auto budget = make_budget(config);
-  const TunedBatch tuned = tune_batch(program, config, *data, task, budget, memory);
+  TunedBatch tuned = tune_batch(program, config, *data, task, budget, memory);
+  tuned.cores = plan_cores(config, data, task, budget, tuned.plan);
   const autotune::BatchPlan& plan = tuned.plan;
   program.console.print(format_table(tried_rows(plan)));
   program.console.print(fmt::format(
@@ -84,6 +85,11 @@ void tune(Program& program, const Config& config, Memory memory, bool as_json) {
       format_bytes(tuned.goal.byte_budget), format_bytes(tuned.goal.reserved_for_loader)));
   for (const std::string& warning : plan.warnings) program.console.warn(warning);
   program.console.print(plan.why);
+  if (tuned.cores.loader_seconds_per_image > 0) {
+    program.console.print(fmt::format("{}; the loader alone was seen to deliver {:.1f} images/s",
+                                      tuned.cores.joint.why,
+                                      tuned.cores.verified_images_per_second));
+  }
   const std::string document = tuned_json(tuned), fragment = tuned_yaml(tuned);
   write_file_atomically(folder + "/tune.json", document.data(), document.size());
   write_file_atomically(folder + "/tune.yaml", fragment.data(), fragment.size());

@@ -271,18 +271,33 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
 }
 
 std::string tuned_json(const TunedBatch& tuned) {
-  return json({{"plan", plan_json(tuned.plan)},
-               {"budget_bytes", tuned.goal.byte_budget},
-               {"loader_bytes", tuned.goal.reserved_for_loader},
-               {"recompute_activations", tuned.recompute},
-               {"remembered", tuned.remembered},
-               {"seconds", tuned.seconds}})
-      .dump(2);
+  json document{{"plan", plan_json(tuned.plan)},
+                {"budget_bytes", tuned.goal.byte_budget},
+                {"loader_bytes", tuned.goal.reserved_for_loader},
+                {"recompute_activations", tuned.recompute},
+                {"remembered", tuned.remembered},
+                {"seconds", tuned.seconds}};
+  const CorePlan& cores = tuned.cores;
+  if (cores.loader_seconds_per_image > 0) {
+    document["cores"] = {{"threads", cores.joint.chosen.threads},
+                         {"workers", cores.joint.chosen.workers},
+                         {"images_per_second", cores.joint.chosen.images_per_second},
+                         {"limited_by", cores.joint.limited_by},
+                         {"loader_seconds_per_image", cores.loader_seconds_per_image},
+                         {"loader_verified_images_per_second", cores.verified_images_per_second},
+                         {"why", cores.joint.why}};
+  }
+  return document.dump(2);
 }
 
 std::string tuned_yaml(const TunedBatch& tuned) {
-  return fmt::format("# {}\ntrain:\n  batch: {}\n{}", tuned.plan.why, tuned.plan.batch,
-                     tuned.recompute ? "  activation_checkpointing: \"on\"\n" : "");
+  std::string text = fmt::format("# {}\ntrain:\n  batch: {}\n", tuned.plan.why, tuned.plan.batch);
+  if (tuned.recompute) text += "  activation_checkpointing: \"on\"\n";
+  if (tuned.cores.loader_seconds_per_image > 0) {
+    const autotune::JointSplit& split = tuned.cores.joint.chosen;
+    text += fmt::format("  threads: {}\nloader:\n  workers: {}\n", split.threads, split.workers);
+  }
+  return text;
 }
 
 }  // namespace brim::cli

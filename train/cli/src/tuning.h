@@ -8,6 +8,7 @@
 #include "brim/cache/memory_budget.h"
 #include "brim/dataloader/dataset.h"
 #include "config.h"
+#include "loader_cost.h"
 #include "program.h"
 
 namespace brim::cli {
@@ -19,6 +20,7 @@ struct TunedBatch {
   bool recompute = false;   ///< activations are recomputed: else the batch would be too small
   bool remembered = false;  ///< reused from an earlier tuning of the same case
   double seconds = 0;
+  CorePlan cores{};  ///< brim tune only; nothing chosen where it was not measured
 };
 
 enum class Memory { Reuse, Fresh };
