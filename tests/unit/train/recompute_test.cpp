@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "brim/train/cpu_allocator.h"
+#include "brim/train/ema.h"
 #include "brim/train/network.h"
 #include "brim/train/precision.h"
 #include "brim/train/weights.h"
