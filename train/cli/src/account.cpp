@@ -58,6 +58,7 @@ autotune::TrainingProbeOptions probe_options(const Config& config, const Network
   options.train.precision = parse_precision(config.train.precision, "train.precision");
   options.train.device = device_of(config);
   options.train.freeze = frozen_prefixes(network, config.model.freeze);
+  if (!config.train.ema) options.train.ema.decay = 0;
   // A probe says what does not fit; it does not look for a way out.
   options.train.activation_checkpointing = config.train.activation_checkpointing == "on"
                                                ? ActivationCheckpointing::On
