@@ -85,7 +85,6 @@ class LmdbWriter {
   std::condition_variable done_;  ///< those who wait for it
   Batch filling_;
   Batch writing_;
-  bool busy_ = false;
   bool stop_ = false;
   std::uint64_t flush_wanted_ = 0;
   std::uint64_t flush_done_ = 0;

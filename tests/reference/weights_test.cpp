@@ -98,7 +98,8 @@ TEST(ReferenceWeights, OfATrainersCheckpointsAreReadByPythonsTorchLoad) {
   Trainer trainer(network, std::make_shared<TinyObjective>(),
                   {.epochs = 2, .batch_size = 4, .folder = dir.path().string()});
   const auto batches = tiny_batches(3, 4);
-  trainer.fit(*make_batch_source(batches), [](Network&) { return EvaluationSummary{.fitness = 1}; });
+  trainer.fit(*make_batch_source(batches),
+              [](Network&) { return EvaluationSummary{.fitness = 1}; });
   const TensorMap averages = load_checkpoint(dir.file("best.pt")).ema;
   write_sums({averages.begin(), averages.end()}, dir.file("best.sums"));
   const TensorMap raw = load_checkpoint(dir.file("last.pt")).model;
