@@ -11,6 +11,7 @@ function(brim_module name)
     $<BUILD_INTERFACE:${ARG_DIR}/include> $<INSTALL_INTERFACE:include> PRIVATE ${ARG_DIR}/src)
   target_link_libraries(brim_${name} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE} $<BUILD_INTERFACE:brim_warnings>)
   if(ARG_TORCH)
+    target_link_libraries(brim_${name} PUBLIC torch)  # its headers stand in ours
     brim_use_torch_pch(brim_${name})
   endif()
   set_property(GLOBAL APPEND PROPERTY BRIM_MODULES ${name})
