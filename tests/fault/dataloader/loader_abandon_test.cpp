@@ -82,8 +82,9 @@ TEST(LoaderAbandonment, ABatchOutlivesItsLoaderInAnotherThread) {
           {.batch_size = 4, .workers = 2});
       loader.start(0);
       Batch batch = *loader.next();
-      user = std::thread([held = std::move(batch)]() mutable {
+      user = std::thread([digest = batch.digest(), held = std::move(batch), seed]() mutable {
         spin(100);
+        EXPECT_EQ(held.digest(), digest) << "seed " << seed;
         held = Batch();
       });
       for (int i = 0; i < 5; ++i) loader.next();
