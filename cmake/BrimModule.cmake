@@ -18,8 +18,11 @@ function(brim_module name)
   install(DIRECTORY ${ARG_DIR}/include/ DESTINATION include)
 endfunction()
 
-# One precompiled libtorch.h for every target that includes it: seconds of parsing paid once.
-# TEST: the one of the tests, which holds GoogleTest as well and is compiled like them (brim_test_options).
+# One precompiled libtorch.h for every target that includes it: seconds of parsing paid once. GCC still
+# instantiates that header's templates in every compilation, which costs more than most sources do: sources
+# that need tensors are compiled in groups of BRIM_TORCH_GROUP.
+# TEST: the header of the tests, which holds GoogleTest as well and is compiled like them (brim_test_options).
+set(BRIM_TORCH_GROUP 6 CACHE STRING "Sources with tensors that are compiled as one; 1: each alone")
 function(brim_use_torch_pch target)
   cmake_parse_arguments(ARG "TEST" "" "" ${ARGN})
   set(pch brim_torch_pch)
@@ -49,6 +52,10 @@ function(brim_use_torch_pch target)
   # Reading the precompiled header takes seconds: sources that plainly need no tensor go without.
   get_target_property(sources ${target} SOURCES)
   get_target_property(directory ${target} SOURCE_DIR)
+  set(count 0)
+  if(BRIM_TORCH_GROUP GREATER 1)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  endif()
   foreach(source IN LISTS sources)
     cmake_path(ABSOLUTE_PATH source BASE_DIRECTORY "${directory}")
     if(EXISTS "${source}")
@@ -67,7 +74,11 @@ function(brim_use_torch_pch target)
         file(STRINGS "${file}" found REGEX "torch|brim/train/|brim/autotune/|at::|c10::|reference\\.h|training" LIMIT_COUNT 1)
         list(APPEND needs ${found})
       endforeach()
-      if(NOT needs)
+      if(needs)
+        math(EXPR group "${count} / ${BRIM_TORCH_GROUP}")
+        math(EXPR count "${count} + 1")
+        set_source_files_properties("${source}" PROPERTIES UNITY_GROUP "${group}")
+      else()
         set_source_files_properties("${source}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
       endif()
     endif()

@@ -15,10 +15,6 @@ constexpr int kShift = 4;  // OpenCV's fixed-point bits for coordinates
 constexpr int kFont = cv::FONT_HERSHEY_SIMPLEX;
 constexpr double kFontHeight = 29;  // capital plus a third at scale 1
 
-cv::Scalar ink(Color c) {
-  return {double(c.r), double(c.g), double(c.b)};
-}
-
 cv::Point fixed(Point p) {
   const double f = kScale * (1 << kShift);
   return {static_cast<int>(std::lround(p.x * f)), static_cast<int>(std::lround(p.y * f))};

@@ -11,6 +11,9 @@ namespace brim::plotting {
 struct Color {
   std::uint8_t r = 0, g = 0, b = 0;
 };
+inline cv::Scalar ink(Color c) {
+  return {double(c.r), double(c.g), double(c.b)};
+}
 inline constexpr Color kWhite{255, 255, 255}, kInk{38, 38, 38}, kSoft{84, 84, 84},
     kGrid{228, 228, 228};
 

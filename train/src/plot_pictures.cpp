@@ -17,10 +17,6 @@ cv::Mat pixels_of(const ImageView& view) {
                  static_cast<std::size_t>(view.stride));
 }
 
-cv::Scalar ink(Color c) {
-  return {double(c.r), double(c.g), double(c.b)};
-}
-
 struct Style {
   int line = 1;
   double font = 0.4;

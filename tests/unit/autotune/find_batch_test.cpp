@@ -11,11 +11,11 @@
 namespace brim::autotune {
 namespace {
 
-constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kMebi = 1 << 20;
 
 /// A step that holds 2 MiB per image.
 void step(std::int64_t batch) {
-  const torch::Tensor activations = torch::zeros({batch, 2 * kMiB}, torch::kByte);
+  const torch::Tensor activations = torch::zeros({batch, 2 * kMebi}, torch::kByte);
 }
 
 std::int64_t outside() {
@@ -26,8 +26,8 @@ TEST(FindBatch, LearnsTheMemoryOfACallersOwnStep) {
   install_cpu_allocator();
   release_cpu_memory();
   const BatchPlan plan =
-      find_batch(step, {.goal = {.byte_budget = outside() + 4096 * kMiB}, .steps = 2});
-  EXPECT_NEAR(plan.memory.slope, 2.0 * kMiB, 0.3 * kMiB);
+      find_batch(step, {.goal = {.byte_budget = outside() + 4096 * kMebi}, .steps = 2});
+  EXPECT_NEAR(plan.memory.slope, 2.0 * kMebi, 0.3 * kMebi);
   EXPECT_LE(plan.tried.size(), 3u);
   EXPECT_GE(plan.batch, 16);
 }
@@ -37,7 +37,7 @@ TEST(FindBatch, ASizeBeyondTheCapUnwindsAndDoesNotFit) {
   release_cpu_memory();
   const BatchPlan plan =
       find_batch(step, {.space = {.first_probes = {4, 256}},
-                        .goal = {.byte_budget = outside() + 120 * kMiB, .safety = 0.0},
+                        .goal = {.byte_budget = outside() + 120 * kMebi, .safety = 0.0},
                         .steps = 2});
   EXPECT_EQ(plan.tried[1].outcome, Outcome::OutOfMemory);
   EXPECT_LE(plan.batch, 60);
@@ -48,7 +48,7 @@ TEST(FindBatch, ASizeBeyondTheCapUnwindsAndDoesNotFit) {
 TEST(FindBatch, RefusesWhenNotOneImageFits) {
   install_cpu_allocator();
   EXPECT_THROW(find_batch([](std::int64_t n) { step(100 * n); },
-                          {.goal = {.byte_budget = outside() + 64 * kMiB}, .steps = 2}),
+                          {.goal = {.byte_budget = outside() + 64 * kMebi}, .steps = 2}),
                Error);
 }
 

@@ -28,7 +28,7 @@ Checkpoint sample() {
   return checkpoint;
 }
 
-std::string message_of(const std::string& path) {
+std::string checkpoint_error(const std::string& path) {
   try {
     brim::load_checkpoint(path);
   } catch (const brim::Error& error) {
@@ -68,9 +68,9 @@ TEST(Checkpoint, CutShortIsAnErrorAtEveryLength) {
   const std::string bytes = brim::test::read_file(folder.file("last.pt"));
   for (std::size_t length = 0; length < bytes.size(); length += 1 + bytes.size() / 23) {
     brim::test::write_file(folder.file("cut.pt"), bytes.substr(0, length));
-    EXPECT_TRUE(
-        message_of(folder.file("cut.pt")).starts_with("the checkpoint is damaged or cut short"))
-        << length << ": " << message_of(folder.file("cut.pt"));
+    EXPECT_TRUE(checkpoint_error(folder.file("cut.pt"))
+                    .starts_with("the checkpoint is damaged or cut short"))
+        << length << ": " << checkpoint_error(folder.file("cut.pt"));
   }
 }
 
@@ -85,8 +85,8 @@ TEST(Checkpoint, AFlippedBitInAWeightIsAnError) {
   ASSERT_NE(at, std::string::npos);
   bytes[at + 17] = static_cast<char>(bytes[at + 17] ^ 4);
   brim::test::write_file(folder.file("bad.pt"), bytes);
-  EXPECT_TRUE(
-      message_of(folder.file("bad.pt")).starts_with("the checkpoint is damaged or cut short"));
+  EXPECT_TRUE(checkpoint_error(folder.file("bad.pt"))
+                  .starts_with("the checkpoint is damaged or cut short"));
 }
 
 TEST(Checkpoint, AnotherFormatIsRefusedByItsNumber) {
@@ -95,12 +95,12 @@ TEST(Checkpoint, AnotherFormatIsRefusedByItsNumber) {
   file.insert("brim", c10::IValue(std::string("{\"format\": 99}")));
   const std::vector<char> bytes = torch::pickle_save(c10::IValue(file));
   brim::write_file_atomically(folder.file("new.pt"), bytes.data(), bytes.size());
-  EXPECT_EQ(message_of(folder.file("new.pt")), "checkpoint format 99, this program reads 1");
+  EXPECT_EQ(checkpoint_error(folder.file("new.pt")), "checkpoint format 99, this program reads 1");
 }
 
 TEST(Checkpoint, AStateDictIsNotMistakenForOne) {
   BRIM_TEST_DATA_OR_SKIP(path, "reference/yolov5/yolov5n_nc3_state_dict.pt");
-  EXPECT_EQ(message_of(path), "not a checkpoint of brim's: it has no entry 'brim'");
+  EXPECT_EQ(checkpoint_error(path), "not a checkpoint of brim's: it has no entry 'brim'");
 }
 
 TEST(Checkpoint, AMissingFileIsNamed) {

@@ -63,7 +63,7 @@ std::string dict_of(const std::string& value) {
   return "\x80\x02}" + text("a") + value + "s.";
 }
 
-std::string message_of(const std::string& pickle) {
+std::string parsing_error(const std::string& pickle) {
   try {
     parse(pickle);
   } catch (const Error& error) {
@@ -131,33 +131,34 @@ TEST(WeightsReader, TheLastOfEqualNamesHolds) {
 
 TEST(WeightsReader, RefusesTensorsOutsideTheirStorage) {
   const std::string beyond = "a tensor reaches beyond the end of 'data/0'";
-  EXPECT_THAT(message_of(dict_of(tensor({.offset = 1}))), HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {2, 4}}))), HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.strides = {4, 1}}))), HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.elements = 5}))), HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.elements = kFar, .sizes = {7}, .strides = {1}}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.offset = 1}))), HasSubstr(beyond));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {2, 4}}))), HasSubstr(beyond));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.strides = {4, 1}}))), HasSubstr(beyond));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.elements = 5}))), HasSubstr(beyond));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.elements = kFar, .sizes = {7}, .strides = {1}}))),
               HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.storage = "torch\nDoubleStorage"}))), HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.offset = 7, .sizes = {0}, .strides = {1}}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.storage = "torch\nDoubleStorage"}))),
               HasSubstr(beyond));
-  EXPECT_THAT(message_of(dict_of(tensor({.record = "1"}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.offset = 7, .sizes = {0}, .strides = {1}}))),
+              HasSubstr(beyond));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.record = "1"}))),
               HasSubstr("'data/1' of a tensor is missing"));
-  EXPECT_THAT(message_of(dict_of(tensor({.record = "../data.pkl"}))), HasSubstr("is missing"));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.record = "../data.pkl"}))), HasSubstr("is missing"));
 }
 
 TEST(WeightsReader, RefusesImpossibleShapes) {
   const std::string negative = "a size or stride below zero", huge = "beyond all measure";
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {-1, 3}}))), HasSubstr(negative));
-  EXPECT_THAT(message_of(dict_of(tensor({.strides = {-3, 1}}))), HasSubstr(negative));
-  EXPECT_THAT(message_of(dict_of(tensor({.offset = -1}))), HasSubstr("has no shape"));
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {6}}))), HasSubstr("has no shape"));
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {kFar, kFar}}))), HasSubstr(huge));
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {kFar, kFar}, .strides = {0, 0}}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {-1, 3}}))), HasSubstr(negative));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.strides = {-3, 1}}))), HasSubstr(negative));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.offset = -1}))), HasSubstr("has no shape"));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {6}}))), HasSubstr("has no shape"));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {kFar, kFar}}))), HasSubstr(huge));
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {kFar, kFar}, .strides = {0, 0}}))),
               HasSubstr(huge));
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = {3, 3}, .strides = {kFar, 1}}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = {3, 3}, .strides = {kFar, 1}}))),
               HasSubstr(huge));
   const std::vector<std::int64_t> many(65, 1);
-  EXPECT_THAT(message_of(dict_of(tensor({.sizes = many, .strides = many}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.sizes = many, .strides = many}))),
               HasSubstr("has no shape"));
 }
 
@@ -194,13 +195,13 @@ TEST(WeightsReader, RefusesPicklesThatAreNone) {
       {std::string(9'000'000, '('), "grows without end"},
       {"N" + std::string(9'000'000, '2'), "grows without end"}};
   for (const auto& [pickle, expected] : cases)
-    EXPECT_THAT(message_of(pickle), HasSubstr(expected)) << pickle.substr(0, 20);
+    EXPECT_THAT(parsing_error(pickle), HasSubstr(expected)) << pickle.substr(0, 20);
 }
 
 TEST(WeightsReader, TensorsMadeOfOtherThingsAreDamage) {
   const std::string made = "ctorch._utils\n_rebuild_tensor_v2\n";
   for (const char* arguments : {")", "(NK\x00))t", "(K\x01K\x00))t", "(NNNNNNt"})
-    EXPECT_THAT(message_of(dict_of(made + arguments + "R")), HasSubstr("cut short or damaged"))
+    EXPECT_THAT(parsing_error(dict_of(made + arguments + "R")), HasSubstr("cut short or damaged"))
         << arguments;
 }
 
@@ -208,17 +209,17 @@ TEST(WeightsReader, DepthAndLoopsCostNothing) {
   const std::string deep = std::string(1'000'000, ']') + std::string(999'999, 'a');
   EXPECT_EQ(parse("}(" + text("a") + tensor({}) + text("deep") + deep + "u.").size(), 1U);
   // d["model"] = d
-  EXPECT_THAT(message_of("}q\x01" + text("model") + "h\x01s."),
+  EXPECT_THAT(parsing_error("}q\x01" + text("model") + "h\x01s."),
               HasSubstr("holds no tensors by name"));
-  EXPECT_THAT(message_of("]q\x01h\x01"
-                         "a."),
+  EXPECT_THAT(parsing_error("]q\x01h\x01"
+                            "a."),
               HasSubstr("holds a list, expected a dictionary"));
 }
 
 TEST(WeightsReader, ObjectsAreNamedAndNeverMade) {
   const std::string call = "cos\nsystem\n(" + text("exit 1") + "tR";
-  EXPECT_THAT(message_of(call + "."), HasSubstr("holds a Python object (os.system)"));
-  EXPECT_THAT(message_of("}(" + text("ema") + "N" + text("model") + call + "u."),
+  EXPECT_THAT(parsing_error(call + "."), HasSubstr("holds a Python object (os.system)"));
+  EXPECT_THAT(parsing_error("}(" + text("ema") + "N" + text("model") + call + "u."),
               HasSubstr("holds a Python object (os.system), expected a state_dict"));
   // Beside the weights they do no harm.
   EXPECT_EQ(parse("}(" + text("args") + call + text("a") + tensor({}) + "u.").size(), 1U);
@@ -236,7 +237,7 @@ TEST(WeightsReader, OtherArchivesAndTypesAreNamed) {
   };
   EXPECT_THAT(message({{"a.npy", "x"}}), HasSubstr("w.pt: is no PyTorch file, but a zip archive"));
   EXPECT_THAT(message({{"w/data.pkl", "}."}, {"w/byteorder", "big"}}), HasSubstr("byte order"));
-  EXPECT_THAT(message_of(dict_of(tensor({.storage = "torch\nQInt8Storage"}))),
+  EXPECT_THAT(parsing_error(dict_of(tensor({.storage = "torch\nQInt8Storage"}))),
               HasSubstr("w.pt: holds tensors of torch.QInt8Storage, which brim does not know"));
 }
 

@@ -26,7 +26,7 @@ void randomise(torch::nn::Module& module) {
     if (tensor.is_floating_point()) Tensor(tensor).uniform_(-1, 1);
 }
 
-std::string message_of(const std::string& path) {
+std::string reading_error(const std::string& path) {
   const auto network = small_network();
   try {
     load_weights(*network, path);
@@ -154,19 +154,19 @@ TEST(Weights, FlippedBitInATensorIsFoundByItsChecksum) {
   ASSERT_NE(at, std::string::npos);
   bytes[at + 100] = static_cast<char>(bytes[at + 100] ^ 1);
   test::write_file(path, bytes);
-  EXPECT_THAT(message_of(path), HasSubstr("checksum"));
+  EXPECT_THAT(reading_error(path), HasSubstr("checksum"));
 }
 
 TEST(Weights, MissingFilesAndOtherFormatsAreNamed) {
   const test::TempDir dir;
-  EXPECT_THAT(message_of(dir.file("none.pt")), HasSubstr("cannot read the weights"));
-  EXPECT_THAT(message_of(dir.path().string()), HasSubstr("is a folder"));
+  EXPECT_THAT(reading_error(dir.file("none.pt")), HasSubstr("cannot read the weights"));
+  EXPECT_THAT(reading_error(dir.path().string()), HasSubstr("is a folder"));
   test::write_file(dir.file("text.pt"), "these are no weights");
-  EXPECT_THAT(message_of(dir.file("text.pt")), HasSubstr("is no PyTorch file"));
+  EXPECT_THAT(reading_error(dir.file("text.pt")), HasSubstr("is no PyTorch file"));
   test::write_file(dir.file("old.pt"), std::string("\x80\x02\x8a\x0a", 4));
-  EXPECT_THAT(message_of(dir.file("old.pt")), HasSubstr("before 1.6"));
+  EXPECT_THAT(reading_error(dir.file("old.pt")), HasSubstr("before 1.6"));
   save_value(torch::IValue(std::vector<std::int64_t>{1, 2}), dir.file("list.pt"));
-  EXPECT_THAT(message_of(dir.file("list.pt")), HasSubstr("expected a dictionary of tensors"));
+  EXPECT_THAT(reading_error(dir.file("list.pt")), HasSubstr("expected a dictionary of tensors"));
 }
 
 /// A pickle as Python writes it for a model object: {"model": DetectionModel()}.
@@ -178,7 +178,7 @@ TEST(Weights, PickledModelObjectShowsTheConversion) {
   caffe2::serialize::PyTorchStreamWriter writer(path);
   writer.writeRecord("data.pkl", pickle.data(), pickle.size());
   writer.writeEndOfFile();
-  const std::string message = message_of(path);
+  const std::string message = reading_error(path);
   EXPECT_THAT(message, HasSubstr("holds a Python object (models.yolo.DetectionModel)"));
   EXPECT_THAT(message, HasSubstr("hint: convert it once"));
   EXPECT_THAT(message, HasSubstr("torch.save(m.float().state_dict(), '" +
