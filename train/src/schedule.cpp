@@ -20,6 +20,16 @@ double round_half_even(double value) {
   return std::fmod(below, 2.0) == 0 ? below : below + 1;
 }
 
+/// Epochs after which the rate of `step` is the one to take.
+double decayed_epochs(const ScheduleOptions& o, std::int64_t step, std::int64_t warmup) {
+  const auto batches = static_cast<double>(std::max<std::int64_t>(o.batches_per_epoch, 1));
+  const double epochs = static_cast<double>(step) / batches;
+  if (o.decay == Decay::PerStep) return epochs;
+  const double begun = std::floor(epochs);
+  if (o.decay == Decay::PerEpoch || step <= warmup) return begun;
+  return std::max(begun - 1, std::floor(static_cast<double>(warmup) / batches));
+}
+
 }  // namespace
 
 std::int64_t warmup_steps(const ScheduleOptions& o) {
@@ -36,10 +46,7 @@ double decay_factor(const ScheduleOptions& o, double epochs) {
 
 ScheduleStep schedule_at(const ScheduleOptions& o, std::int64_t step) {
   const std::int64_t warmup = warmup_steps(o);
-  const auto batches = static_cast<double>(std::max<std::int64_t>(o.batches_per_epoch, 1));
-  const double epochs = static_cast<double>(step) / batches;
-  const double lr =
-      o.lr0 * decay_factor(o, o.decay == Decay::PerEpoch ? std::floor(epochs) : epochs);
+  const double lr = o.lr0 * decay_factor(o, decayed_epochs(o, step, warmup));
   const double full = static_cast<double>(o.nominal_batch) /
                       static_cast<double>(std::max<std::int64_t>(o.batch_size, 1));
   ScheduleStep s;

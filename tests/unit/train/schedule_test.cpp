@@ -57,6 +57,21 @@ TEST(Schedule, FallsWithinAnEpochWhenAskedTo) {
   EXPECT_NEAR(schedule_at(options, 199).lr_weight, options.lr0 * options.lrf, options.lr0 * 0.006);
 }
 
+TEST(Schedule, FallsOneEpochLateWhenAskedTo) {
+  auto options = run_of(20, 19);  // warm-up is 100 steps and ends within epoch 5
+  options.decay = Decay::PerEpochLate;
+  const auto rate = [&](std::int64_t epoch, std::int64_t batch) {
+    return schedule_at(options, epoch * 19 + batch).lr_weight;
+  };
+  const auto after = [&](double epochs) { return options.lr0 * decay_factor(options, epochs); };
+  EXPECT_DOUBLE_EQ(rate(5, 5), after(5));
+  EXPECT_DOUBLE_EQ(rate(5, 18), after(5));
+  EXPECT_DOUBLE_EQ(rate(6, 0), after(5));
+  EXPECT_DOUBLE_EQ(rate(19, 18), after(18));
+  options.decay = Decay::PerEpoch;
+  EXPECT_DOUBLE_EQ(rate(6, 0), after(6));
+}
+
 TEST(Schedule, NeverAccumulatesLessThanOne) {
   auto options = run_of(10, 10);
   options.batch_size = 256;

@@ -29,7 +29,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.warmup_momentum", &c.train.warmup_momentum, "momentum at the start of warm-up", "0..1"},
       {"train.warmup_bias_lr", &c.train.warmup_bias_lr, "learning rate of biases at the start of warm-up; auto: 0.1 with sgd, lr0 with adam and adamw", ""},
       {"train.cosine", &c.train.cosine, "cosine instead of linear decay", ""},
-      {"train.decay", &c.train.decay, "when the learning rate falls: after each epoch or at each step", "epoch|step"},
+      {"train.decay", &c.train.decay, "when the learning rate falls: after each epoch, at each step, or one epoch late as YOLOv5 does", "epoch|step|epoch_late"},
       {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images", "1.."},
       {"train.clip_norm", &c.train.clip_norm, "largest total gradient norm; 0: no clipping", "0.."},
       {"train.precision", &c.train.precision, "arithmetic of forward and backward", "fp32|bf16|fp16|auto"},

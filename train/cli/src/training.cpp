@@ -133,6 +133,11 @@ double warmup_bias_rate(const TrainSettings& train) {
   return number_or_auto(train.warmup_bias_lr, "train.warmup_bias_lr", adam ? train.lr0 : 0.1);
 }
 
+Decay decay_of(const TrainSettings& train) {
+  if (train.decay == "step") return Decay::PerStep;
+  return train.decay == "epoch_late" ? Decay::PerEpochLate : Decay::PerEpoch;
+}
+
 TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
                               std::int64_t batch) {
   const TrainSettings& train = config.train;
@@ -144,18 +149,17 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.optimizer = {.kind = parse_optimizer(train.optimizer, "train.optimizer"),
                        .momentum = train.momentum,
                        .weight_decay = train.weight_decay};
-  options.schedule =
-      make_schedule({.lr0 = train.lr0,
-                     .lrf = train.lrf,
-                     .momentum = train.momentum,
-                     .warmup_epochs = train.warmup_epochs,
-                     .warmup_momentum = train.warmup_momentum,
-                     .warmup_bias_lr = warmup_bias_rate(train),
-                     .cosine = train.cosine,
-                     .decay = train.decay == "step" ? Decay::PerStep : Decay::PerEpoch,
-                     .epochs = train.epochs,
-                     .batch_size = batch,
-                     .nominal_batch = train.nominal_batch});
+  options.schedule = make_schedule({.lr0 = train.lr0,
+                                    .lrf = train.lrf,
+                                    .momentum = train.momentum,
+                                    .warmup_epochs = train.warmup_epochs,
+                                    .warmup_momentum = train.warmup_momentum,
+                                    .warmup_bias_lr = warmup_bias_rate(train),
+                                    .cosine = train.cosine,
+                                    .decay = decay_of(train),
+                                    .epochs = train.epochs,
+                                    .batch_size = batch,
+                                    .nominal_batch = train.nominal_batch});
   options.ema.decay = train.ema ? options.ema.decay : 0;
   options.clip_norm = train.clip_norm;
   options.precision = parse_precision(train.precision, "train.precision");

@@ -4,9 +4,10 @@
 
 namespace brim {
 
-/// How often the learning rate falls: with each epoch, or with each micro-batch, which brings a run
-/// of few epochs down to `lrf` as well.
-enum class Decay { PerEpoch, PerStep };
+/// When the learning rate falls: with each epoch, with each micro-batch, which brings a run of few
+/// epochs down to `lrf` as well, or one epoch late once warm-up is over: so the original YOLOv5
+/// program trains (the rates in its results.csv; its scheduler is set back by one at the start).
+enum class Decay { PerEpoch, PerStep, PerEpochLate };
 
 /// Settings of the learning-rate schedule under the names and defaults of YOLOv5's `hyp`.
 struct ScheduleOptions {
