@@ -47,14 +47,15 @@ StallTrigger::Woken StallTrigger::wait(int timeout_ms) {
   std::array<pollfd, 2> files{pollfd{stopped_.get(), POLLIN, 0},
                               pollfd{pressure_.get(), POLLPRI, 0}};
   const int ready = ::poll(files.data(), pressure_ ? 2 : 1, timeout_ms);
+  if (stop_) return Woken::Stopped;
   if (ready <= 0) return Woken::TimedOut;
-  if (files[0].revents != 0) return Woken::Stopped;
-  if ((files[1].revents & POLLPRI) != 0) return Woken::Stalled;
-  pressure_ = PosixFile();  // the group is gone
-  return Woken::TimedOut;
+  // A group that is gone is told as an error and as a stall, at every call from then on.
+  if ((files[1].revents & (POLLERR | POLLNVAL)) != 0) pressure_ = PosixFile();
+  return pressure_ && (files[1].revents & POLLPRI) != 0 ? Woken::Stalled : Woken::TimedOut;
 }
 
 void StallTrigger::stop() {
+  stop_ = true;
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(stopped_.get(), &one, sizeof one);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "posix_file.h"
@@ -24,7 +25,8 @@ class StallTrigger {
 
  private:
   PosixFile pressure_;
-  PosixFile stopped_;
+  PosixFile stopped_;  ///< wakes at once; without it the next timeout does
+  std::atomic<bool> stop_{false};
 };
 
 }  // namespace brim::detail

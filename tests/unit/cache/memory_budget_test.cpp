@@ -1,6 +1,7 @@
 #include "brim/cache/memory_budget.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -8,6 +9,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/cache/memory_monitor.h"
+#include "support/child_process.h"
 #include "support/test_data.h"
 
 namespace brim {
@@ -180,6 +182,17 @@ TEST(MemoryMonitor, FollowsALimitThatShrinksWhileRunning) {
 TEST(MemoryMonitor, SeesThisProcess) {
   EXPECT_GT(own_private_bytes(), 0);
   EXPECT_LT(own_private_bytes(), std::int64_t{1} << 40);
+}
+
+TEST(MemoryMonitor, EndsWhereNoMoreFilesMayBeOpened) {
+  EXPECT_EQ(test::in_child([] {
+              const rlimit none{0, 0};
+              if (::setrlimit(RLIMIT_NOFILE, &none) != 0) return 1;
+              ::alarm(20);
+              const MemoryMonitor monitor(MemoryBudget::make({.byte_limit = 1 << 30}));
+              return 0;
+            }),
+            "exit 0");
 }
 
 TEST(MemoryMonitor, WatchesStallsWhereTheKernelLetsIt) {
