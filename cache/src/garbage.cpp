@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "brim/cache/error.h"
 #include "brim/cache/maintenance.h"
@@ -28,8 +29,8 @@ class Collector {
 
   GarbageResult run() {
     for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
-      const std::string left = directory_ + "/" + to_string(mode) + kFresh;
-      if (fs::exists(left)) drop_leftover(left);
+      const CacheFolder folder{.mode = mode, .directory = directory_ + "/" + to_string(mode)};
+      if (fs::is_directory(folder.directory + kFresh)) drop_unfinished(folder);
     }
     for (const CacheFolder& folder : find_cache_folders(directory_)) {
       if (folder.mode == CacheMode::Disk) drop_half_made(folder);
@@ -41,6 +42,15 @@ class Collector {
   }
 
  private:
+  /// What a killed collection of `folder` left: half of a copy, or what was the cache before.
+  void drop_unfinished(const CacheFolder& folder) {
+    const std::string fresh = folder.directory + kFresh;
+    std::vector<detail::PosixFile> locks;
+    detail::lock_out_users({.mode = folder.mode, .directory = fresh}, locks);
+    if (removes_ && fs::exists(folder.directory)) keep_foreign_files(fresh, folder);
+    drop_leftover(fresh);
+  }
+
   void drop_leftover(const std::string& path) {
     std::error_code error;
     if (fs::is_directory(path)) {
@@ -82,7 +92,9 @@ class Collector {
     result_.removed_entries += removed;
     if (removed == 0) return;
     if (!removes_) {  // in proportion: the bytes of an entry are known when it is read
-      result_.freed_bytes += folder.disk_bytes * removed / all;
+      result_.freed_bytes +=
+          static_cast<std::int64_t>(static_cast<double>(folder.disk_bytes) *
+                                    static_cast<double>(removed) / static_cast<double>(all));
       return;
     }
     const std::string fresh = folder.directory + kFresh;
@@ -116,8 +128,20 @@ class Collector {
       fs::remove_all(fresh, ignored);
       throw Error("cannot exchange the cache folder: " + why, {.file = folder.directory});
     }
+    keep_foreign_files(fresh, folder);
     std::error_code ignored;
     fs::remove_all(fresh, ignored);  // what was the cache
+  }
+
+  /// What is not brim's in the folder that is about to go moves on into the cache's.
+  static void keep_foreign_files(const std::string& old, const CacheFolder& folder) {
+    const std::vector<std::string> own =
+        detail::own_cache_files({.mode = folder.mode, .directory = old});
+    std::vector<fs::path> foreign;
+    for (const fs::directory_entry& entry : fs::directory_iterator(old))
+      if (std::find(own.begin(), own.end(), entry.path().string()) == own.end())
+        foreign.push_back(entry.path());
+    for (const fs::path& path : foreign) fs::rename(path, folder.directory / path.filename());
   }
 
   static std::shared_ptr<Store> open(CacheMode mode, const std::string& directory,

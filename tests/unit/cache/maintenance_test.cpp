@@ -108,6 +108,31 @@ TEST(CollectGarbage, DropsEntriesThatNobodyWants) {
   }
 }
 
+TEST(CollectGarbage, KeepsWhatIsNotACachesOwn) {
+  for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
+    SCOPED_TRACE(to_string(mode));
+    const FastDir folder;
+    const CacheOptions options{.mode = mode, .directory = folder.path(), .byte_limit = 4 << 20};
+    fill(*make_store(options));
+    const std::string mine = folder.path() + "/" + to_string(mode) + "/mine";
+    fs::create_directories(mine);
+    write_file(mine + "/notes.txt", "keep");
+    const KeepEntry none = [](const CacheKey&) { return false; };
+    EXPECT_EQ(collect_garbage(options.directory, none, GarbageMode::Remove).removed_entries, 30);
+    EXPECT_EQ(read_file(mine + "/notes.txt"), "keep");
+    EXPECT_EQ(make_store(options)->stats().entries, 0);
+  }
+}
+
+TEST(CollectGarbage, LeavesTheCopyOfAnotherCollectionAlone) {
+  const FastDir folder;
+  const std::string fresh = folder.path() + "/disk.fresh";
+  const auto copy = make_disk_store({.directory = fresh, .byte_limit = 4 << 20});
+  fill(*copy);
+  EXPECT_THROW(collect_garbage(folder.path(), {}, GarbageMode::Remove), Error);
+  EXPECT_TRUE(fs::exists(fresh));
+}
+
 TEST(CollectGarbage, LeavesACacheInUseAlone) {
   const FastDir folder;
   const CacheOptions options{
