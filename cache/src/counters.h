@@ -12,8 +12,11 @@ namespace brim::detail {
 /// The counting half of StoreStats, lock-free where readers pass.
 class Counters {
  public:
-  void hit() { hits_.fetch_add(1, std::memory_order_relaxed); }
-  void miss() { misses_.fetch_add(1, std::memory_order_relaxed); }
+  /// A lookup and whether it hit, which it gives back.
+  bool count_lookup(bool hit) {
+    (hit ? hits_ : misses_).fetch_add(1, std::memory_order_relaxed);
+    return hit;
+  }
   void damaged(std::int64_t count = 1) { damaged_.fetch_add(count, std::memory_order_relaxed); }
 
   PutResult count(PutResult result) {

@@ -49,12 +49,7 @@ class DiskStore final : public Store {
   bool get(const CacheKey& key, Blob& blob) override {
     Entry entry;
     const bool found = find(key, entry) || (refresh_is_due() && (refresh(), find(key, entry)));
-    if (found && read(key, entry, blob)) {
-      counters_.hit();
-      return true;
-    }
-    counters_.miss();
-    return false;
+    return counters_.count_lookup(found && read(key, entry, blob));
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {

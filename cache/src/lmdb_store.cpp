@@ -52,12 +52,7 @@ class LmdbStore final : public Store {
   bool foreign() const { return ::getpid() != pid_; }
 
   bool get(const CacheKey& key, Blob& blob) override {
-    if (!foreign() && find(key, blob)) {
-      counters_.hit();
-      return true;
-    }
-    counters_.miss();
-    return false;
+    return counters_.count_lookup(!foreign() && find(key, blob));
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {

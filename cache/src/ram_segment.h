@@ -75,8 +75,7 @@ struct RamValue {
 /// take none. Thread-safe; after fork() only the parent may use it.
 class RamSegment {
  public:
-  /// Null where nothing can be shared; `why_not` says why. `chunks_for`: bytes that are expected,
-  /// which decides the grain.
+  /// Null where nothing can be shared; `why_not` says why. `expected_bytes` decides the grain.
   static std::shared_ptr<RamSegment> open(const std::string& name, std::int64_t byte_limit,
                                           std::int64_t expected_bytes, std::string& why_not);
   ~RamSegment();

@@ -14,7 +14,7 @@ namespace brim::detail {
 /// anonymous file (memfd): the kernel frees it with its last user, however that one ends, and no
 /// limit of /dev/shm applies. A small register under /dev/shm says which processes have it open; a
 /// newcomer opens it through /proc/PID/fd. The last user removes the register; one that was left by
-/// killed processes is removed by the next start or by remove_orphan_shares().
+/// killed processes is removed by the next start or by orphan_shares().
 class RamShare {
  public:
   /// Prepares a memory that was just made; false: it cannot be used.
@@ -50,7 +50,7 @@ class RamShare {
   std::int64_t owner_pid_ = 0;
 };
 
-/// Registers that no living process uses; removes them unless `keep`. Returns their paths.
+/// Registers that no living process uses, and whether they are removed. Returns their paths.
 enum class Orphans { Keep, Remove };
 std::vector<std::string> orphan_shares(Orphans what);
 

@@ -97,12 +97,7 @@ class SharedRamStore final : public Store {
 
   bool get(const CacheKey& key, Blob& blob) override {
     if (retired_seen_.load(std::memory_order_relaxed) != segment_->retired()) drop_retired();
-    if (find_own(key, blob) || find_shared(key, blob)) {
-      counters_.hit();
-      return true;
-    }
-    counters_.miss();
-    return false;
+    return counters_.count_lookup(find_own(key, blob) || find_shared(key, blob));
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {

@@ -31,19 +31,15 @@ class RamStore final : public Store {
   void note(const std::string& what) { counters_.failed(what); }
 
   bool get(const CacheKey& key, Blob& blob) override {
-    Shard& shard = shard_of(key);
-    {
-      const std::lock_guard lock(shard.mutex);
-      const Entry* entry = shard.map.find(key);
-      if (entry != nullptr && entry->chunk != nullptr) {
-        blob.bytes = {entry->chunk->data() + entry->offset, entry->length};
-        blob.owner = entry->chunk;
-        counters_.hit();
-        return true;
-      }
+    const Shard& shard = shard_of(key);
+    const std::lock_guard lock(shard.mutex);
+    const Entry* entry = shard.map.find(key);
+    const bool found = entry != nullptr && entry->chunk != nullptr;
+    if (found) {
+      blob.bytes = {entry->chunk->data() + entry->offset, entry->length};
+      blob.owner = entry->chunk;
     }
-    counters_.miss();
-    return false;
+    return counters_.count_lookup(found);
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {

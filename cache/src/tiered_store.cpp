@@ -13,17 +13,10 @@ class TieredStore final : public Store {
       : fast_(std::move(fast)), slow_(std::move(slow)) {}
 
   bool get(const CacheKey& key, Blob& blob) override {
-    if (fast_->get(key, blob)) {
-      counters_.hit();
-      return true;
-    }
-    if (!slow_->get(key, blob)) {
-      counters_.miss();
-      return false;
-    }
-    fast_->put(key, blob.bytes, 0);
-    counters_.hit();
-    return true;
+    if (fast_->get(key, blob)) return counters_.count_lookup(true);
+    const bool found = slow_->get(key, blob);
+    if (found) fast_->put(key, blob.bytes, 0);
+    return counters_.count_lookup(found);
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value,
