@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,9 @@ constexpr double kLookupNs = 500;
 constexpr double kWorthwhile = 0.02;
 /// Modes whose savings differ by less are equal; the simplest of them is taken.
 constexpr double kEqual = 0.05;
+/// Saving of a mode that cannot be measured, and what any mode that is decided saves more than.
+constexpr double kUnknown = -1e300;
+constexpr double kAnything = -std::numeric_limits<double>::infinity();
 
 double share_of(double bytes, double room) {
   return bytes > 0 ? std::clamp(room / bytes, 0.0, 1.0) : 1.0;
@@ -58,7 +62,7 @@ class Chooser {
         if (wish_.content && content != *wish_.content) continue;
         const CacheChoice next = candidate(mode, content);
         const double needed = best.mode == CacheMode::None
-                                  ? (wish_.mode ? -1e300 : kWorthwhile * next.cost_ns)
+                                  ? (wish_.mode ? kAnything : kWorthwhile * next.cost_ns)
                                   : best.saved_ns + kEqual * std::max(best.saved_ns, 0.0);
         if (next.saved_ns > needed) best = next;
       }
@@ -75,7 +79,7 @@ class Chooser {
     const double hit_saves = m_.load_ns + (decoded ? m_.decode_ns : 0.0) - kLookupNs;
     const double disk_saves = m_.disk_bytes_per_ns > 0
                                   ? hit_saves - bytes / m_.disk_bytes_per_ns - bytes / kCheckRate
-                                  : -1e300;
+                                  : kUnknown;
     CacheChoice choice{.mode = mode, .content = content, .cost_ns = m_.load_ns + m_.decode_ns};
     const double in_ram = share_of(all, ram_room_);
     const double on_disk = share_of(all, disk_room_);

@@ -72,6 +72,8 @@ TEST(CacheChoice, LeavesWhatIsDecidedAlone) {
   CacheMeasurement measured = photos();
   measured.ram_bytes = 0;
   EXPECT_EQ(choose_cache(measured, {.mode = CacheMode::Lmdb}).mode, CacheMode::Lmdb);
+  measured.disk_bytes_per_ns = 0;  // a folder that can only be read: its entries are of use
+  EXPECT_EQ(choose_cache(measured, {.mode = CacheMode::Disk}).mode, CacheMode::Disk);
   const CacheChoice ram =
       choose_cache(photos(), {.mode = CacheMode::Ram, .content = CacheContent::Encoded});
   EXPECT_EQ(ram.mode, CacheMode::Ram);

@@ -46,7 +46,7 @@ struct CacheWish {
 
 /// Loads and decodes evenly spread images on the threads that `options` plans for, and the read
 /// rate of the cache folder where memory does not hold all. Files that cannot be decoded are left
-/// out. Throws Error where no image can be.
+/// out; `samples` is 0 where none can, or where the dataset holds raw pixels.
 CacheMeasurement measure_for_cache(const Dataset& dataset, const Transform& transform,
                                    const LoaderOptions& options, const MemoryBudget& budget,
                                    const CacheWish& wish);
