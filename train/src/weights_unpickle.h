@@ -46,6 +46,7 @@ struct PickleNode {
 struct PickleTree {
   std::deque<PickleNode> nodes{};
   std::deque<std::string> names{};  ///< of globals; nodes look at them
+  std::size_t copied_items = 0;     ///< by calls, which may use the same list again and again
   PickleRef root = 0;
 
   const PickleNode& operator[](PickleRef index) const { return nodes[index]; }

@@ -31,10 +31,18 @@ constexpr std::array<std::string_view, 8> kFirstArgument{
     "torch.jit._pickle.build_tensorlist"};
 constexpr std::string_view kFromType = "torch._tensor._rebuild_from_type_v2";
 
+/// Before a call copies `count` items of a container, which a pickle names again in two bytes.
+void count_copies(PickleTree& tree, std::size_t count) {
+  if (count > kMostValues - tree.copied_items)
+    throw ArchiveFault("it copies more values than weights ever need");
+  tree.copied_items += count;
+}
+
 /// The pairs of OrderedDict([(k, v), ...]), as Python 2 wrote it.
 PickleRef make_dictionary(PickleTree& tree, const std::vector<PickleRef>& arguments) {
   PickleNode dictionary{.kind = Kind::Dict};
   if (arguments.size() == 1 && tree[arguments[0]].kind == Kind::List) {
+    count_copies(tree, 2 * tree[arguments[0]].items.size());
     for (const PickleRef entry : tree[arguments[0]].items) {
       const PickleNode& pair = tree[entry];
       if ((pair.kind != Kind::List && pair.kind != Kind::Tuple) || pair.items.size() != 2)
@@ -69,8 +77,10 @@ PickleRef call(PickleTree& tree, PickleRef callable, PickleRef arguments) {
   const std::string_view name = tree[callable].text;
   const std::vector<PickleRef>& items = tree[arguments].items;
   if (is_one_of(name, kDictionaries)) return make_dictionary(tree, items);
-  if (is_one_of(name, kTensors))
+  if (is_one_of(name, kTensors)) {
+    count_copies(tree, items.size());
     return add_node(tree, {.kind = Kind::Tensor, .text = name, .items = items});
+  }
   if (is_one_of(name, kFirstArgument) && !items.empty()) return items[0];
   return make_object(tree, callable);
 }

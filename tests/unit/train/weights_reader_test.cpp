@@ -216,6 +216,21 @@ TEST(WeightsReader, DepthAndLoopsCostNothing) {
               HasSubstr("holds a list, expected a dictionary"));
 }
 
+TEST(WeightsReader, WhatIsUsedAgainAndAgainIsNotCopiedWithoutEnd) {
+  const auto repeated = [](const std::string& callable, const std::string& arguments, int times) {
+    std::string pickle = callable + "q\x01" + arguments + "q\x02" + "00";
+    for (int i = 0; i < times; ++i) pickle += "h\x01h\x02R0";
+    return pickle + "}.";
+  };
+  std::string pairs = "](";
+  for (int i = 0; i < 1000; ++i) pairs += ")K\x01\x86";
+  const std::string many(2000, 'N');
+  EXPECT_THAT(message_of(repeated("ccollections\nOrderedDict\n", pairs + "e\x85", 6000)),
+              HasSubstr("copies more values"));
+  EXPECT_THAT(message_of(repeated("ctorch._utils\n_rebuild_tensor_v2\n", "(" + many + "t", 6000)),
+              HasSubstr("copies more values"));
+}
+
 TEST(WeightsReader, ObjectsAreNamedAndNeverMade) {
   const std::string call = "cos\nsystem\n(" + text("exit 1") + "tR";
   EXPECT_THAT(parsing_error(call + "."), HasSubstr("holds a Python object (os.system)"));
