@@ -254,7 +254,7 @@ bool Trainer::recompute_activations() {
 }
 
 void Trainer::reduce_parts(std::int64_t images) {
-  impl_->surviving->limit(images * impl_->last_pixels);
+  impl_->wished_part = images;
 }
 
 Checkpoint Trainer::checkpoint() const {

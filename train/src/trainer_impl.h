@@ -70,7 +70,7 @@ struct Trainer::Impl {
   EvaluationSummary last_evaluation;
   std::int64_t not_finite_run = 0;
 
-  std::int64_t last_pixels = 1;  ///< of an image of the last batch
+  std::int64_t wished_part = 0;  ///< most images per part from the next batch on; 0: no wish
   bool warned_small = false;
 
   // Of the running epoch, for events.

@@ -59,6 +59,8 @@ void Trainer::Impl::restore(const std::string& path) {
   if (info.data_id != options.data_id) refuse("data", info.data_id, options.data_id);
   if (info.seed != options.seed)
     refuse("seed", std::to_string(info.seed), std::to_string(options.seed));
+  if (state.ema.empty() == (ema != nullptr))
+    refuse("weight averages", state.ema.empty() ? "off" : "on", ema ? "on" : "off");
   load_state(*network, state.model);
   if (ema) ema->load(state.ema, info.ema_updates);
   optimizer->load(state.optimizer);

@@ -1,6 +1,7 @@
 #include <torch/nn/functional/upsampling.h>
 
 #include <cmath>
+#include <utility>
 
 #include "brim/cache/error.h"
 #include "brim/dataloader/random.h"
@@ -94,11 +95,12 @@ StepEvent Trainer::Impl::train_on(const TensorBatch& whole) {
   event.step = step;
   event.images = whole.size();
   const auto [height, width] = target_size(whole.images);
-  last_pixels = height * width;
+  const std::int64_t pixels = height * width;
+  if (wished_part > 0) surviving->limit(std::exchange(wished_part, 0) * pixels);
   torch::Tensor components;
   const SurvivedStep done = surviving->run(
       whole, [&, h = height, w = width](const StepPart& part) { pass(part, h, w, components); },
-      last_pixels);
+      pixels);
   event.micro_batches = done.parts;
   event.width = width;
   event.height = height;

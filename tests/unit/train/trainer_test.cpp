@@ -258,6 +258,20 @@ TEST(Trainer, WithoutAveragesEvaluatesTheWeightsThemselves) {
   Trainer again(network(77), std::make_shared<TinyObjective>(), o);
   again.resume(folder.file("last.pt"));
   EXPECT_TRUE(equal(again.checkpoint().model, trainer.checkpoint().model));
+  Trainer averaging(network(77), std::make_shared<TinyObjective>(), options(1));
+  try {
+    averaging.resume(folder.file("last.pt"));
+    FAIL();
+  } catch (const brim::Error& error) {
+    EXPECT_EQ(error.message(),
+              "cannot resume: the checkpoint has weight averages 'off', this run 'on'");
+  }
+}
+
+TEST(Trainer, MakesSmallerPartsFromTheVeryFirstBatchOn) {
+  Trainer trainer(network(), std::make_shared<TinyObjective>(), options(1));
+  trainer.reduce_parts(4);
+  EXPECT_EQ(trainer.step(tiny_batches(1, 8).front()).micro_batches, 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(At, TrainerResume, ::testing::Values(0, 3, 4, 6, 13));

@@ -108,8 +108,8 @@ class Trainer {
 
   /// Trains on one batch (forward, backward; the optimiser when it is due), as fit() does.
   StepEvent step(const TensorBatch& batch);
-  /// At most `images` of the batches' size per forward pass from now on, as after running out of
-  /// memory; a larger part is tried again after a calm while.
+  /// At most `images` of the next batch's size per forward pass from then on, as after running out
+  /// of memory; a larger part is tried again after a calm while.
   void reduce_parts(std::int64_t images);
   /// Recomputes activations from now on; false where the network cannot, does so already, or
   /// checkpointing is off.
