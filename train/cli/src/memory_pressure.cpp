@@ -97,7 +97,8 @@ std::string MemoryPressure::reduce_parts() {
 }
 
 void MemoryPressure::on_step(const StepEvent& event) {
-  last_ = event;
+  // The last batch of an epoch may be smaller: parts are made for full ones.
+  if (event.images >= last_.images) last_ = event;
   const auto done = ladder_->check();
   if (!done) return;
   const Note note{Note::Kind::Memory, event.epoch, event.batch, done->message};
