@@ -120,6 +120,18 @@ TEST(Config, HypFilesOfYoloUsersAreRead) {
   EXPECT_EQ(config.loss.fl_gamma, 1.5);
 }
 
+TEST(Config, TheBiasRateThatEveryHypFileHasIsMeantForSgd) {
+  test::TempDir folder;
+  Config config;
+  config.train.optimizer = "adamw";
+  test::write_file(folder.file("hyp.yaml"), "lr0: 0.002\nwarmup_bias_lr: 0.1\n");
+  read_hyp(config, folder.file("hyp.yaml"));
+  EXPECT_EQ(warmup_bias_rate(config.train), 0.002);
+  test::write_file(folder.file("hyp.yaml"), "warmup_bias_lr: 0.05\n");
+  read_hyp(config, folder.file("hyp.yaml"));
+  EXPECT_EQ(warmup_bias_rate(config.train), 0.05);
+}
+
 TEST(Config, ReadmeListsEveryKey) {
   const std::string readme = test::read_file(test::source_dir() + "/configs/README.md");
   EXPECT_THAT(readme, HasSubstr(key_table())) << "run `brim inspect keys` and paste its table";

@@ -79,8 +79,10 @@ void read_hyp(Config& config, const std::string& path) {
         if (setting.key == section + name) key = setting.key;
       }
     }
-    set_value(config, key, scalar(entry.second, where(path, entry.first, name)),
-              where(path, entry.first));
+    std::string value = scalar(entry.second, where(path, entry.first, name));
+    // Every such file has YOLOv5's own 0.1, which auto gives SGD; it is nobody's wish for Adam.
+    if (name == "warmup_bias_lr" && value == "0.1") value = "auto";
+    set_value(config, key, value, where(path, entry.first));
   }
 }
 
