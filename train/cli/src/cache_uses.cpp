@@ -56,7 +56,7 @@ void note_cache_use(const std::string& directory, const CacheUse& use) {
 }
 
 WantedEntries wanted_entries(const std::string& directory, const std::string& index_directory,
-                             std::int64_t most_days, GoneUses gone) {
+                             std::int64_t most_days) {
   WantedEntries wanted;
   std::error_code error;
   std::vector<fs::path> files;
@@ -74,9 +74,14 @@ WantedEntries wanted_entries(const std::string& directory, const std::string& in
     }
     if (there) continue;
     wanted.gone.push_back(use.data);
-    if (gone == GoneUses::Forget) fs::remove(file, error);
+    wanted.gone_notes.push_back(file.string());
   }
   return wanted;
+}
+
+void forget_gone(const WantedEntries& wanted) {
+  std::error_code ignored;
+  for (const std::string& note : wanted.gone_notes) fs::remove(note, ignored);
 }
 
 }  // namespace brim::cli

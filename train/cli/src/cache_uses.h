@@ -24,11 +24,13 @@ struct WantedEntries {
   std::unordered_set<CacheKey> keys{};
   std::int64_t uses = 0;            ///< noted in the folder
   std::vector<std::string> gone{};  ///< data that is absent, unreadable or unused for too long
+  std::vector<std::string> gone_notes{};  ///< the files that note them
 };
 /// Keys that the noted uses ask for now. Uses that nobody made for `most_days` days (0: any age)
-/// and those of absent data ask for nothing; with `forget` they are also no longer noted.
-enum class GoneUses { Keep, Forget };
+/// and those of absent data ask for nothing.
 WantedEntries wanted_entries(const std::string& directory, const std::string& index_directory,
-                             std::int64_t most_days, GoneUses gone);
+                             std::int64_t most_days);
+/// Notes the gone uses no longer. Once their entries are removed: without any use they would stay.
+void forget_gone(const WantedEntries& wanted);
 
 }  // namespace brim::cli

@@ -144,14 +144,14 @@ void collect(Program& program, const Config& config, std::int64_t most_days, Gar
   const bool removes = mode == GarbageMode::Remove;
   const std::string user = user_cache_directory();
   const WantedEntries wanted =
-      wanted_entries(directory, user.empty() ? "" : user + "/index", most_days,
-                     removes ? GoneUses::Forget : GoneUses::Keep);
+      wanted_entries(directory, user.empty() ? "" : user + "/index", most_days);
   for (const std::string& data : wanted.gone)
     program.console.print("no longer wanted: images of " + data);
   KeepEntry keep;
   // Without a single noted use nothing is known of the entries: they stay.
   if (wanted.uses > 0) keep = [&](const CacheKey& key) { return wanted.keys.contains(key); };
   const GarbageResult result = collect_garbage(directory, keep, mode);
+  if (removes) forget_gone(wanted);
   program.console.print(fmt::format(
       "{}: {} of {} entries and {} leftovers {}, {} {}", directory, result.removed_entries,
       result.entries, result.leftovers, removes ? "removed" : "would be removed",
