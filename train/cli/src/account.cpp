@@ -70,7 +70,8 @@ MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
                          std::int64_t batch) {
   const std::int64_t side = config.train.img;
   if (batch * side * side <= kMostPixels) return measure(config, classes, boxes, side, batch);
-  const std::int64_t small = std::min(side, std::max<std::int64_t>(kSmallSide, side / 64 * 32));
+  // About half the side, and a multiple of every network's stride (64 for those with four levels).
+  const std::int64_t small = std::min(side, std::max<std::int64_t>(kSmallSide, side / 128 * 64));
   return scale_account(measure(config, classes, boxes, small, kSmallBatch), side, batch);
 }
 
@@ -127,11 +128,14 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
   const std::int64_t now = total_of(config);
   const auto allowed =
       static_cast<std::int64_t>(static_cast<double>(goal.byte_budget) * (1 - goal.safety));
+  const std::int64_t stride =
+      std::max(32, make_network({.model = config.model.name, .classes = classes})->max_stride());
   // The largest of three quarters, half, ... of the size that fits; else the smallest.
   Remedy size;
   for (const std::int64_t eighths : {6, 4, 3, 2}) {
     Config changed = config;
-    changed.train.img = std::max<std::int64_t>(64, config.train.img * eighths / 8 / 32 * 32);
+    changed.train.img =
+        std::max<std::int64_t>(64, config.train.img * eighths / 8 / stride * stride);
     if (changed.train.img >= config.train.img) continue;
     size = {fmt::format("train.img={}", changed.train.img), total_of(changed)};
     if (size.bytes <= allowed) break;
