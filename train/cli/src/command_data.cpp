@@ -18,9 +18,11 @@ void make_data(Program& program, const ComposeOptions& options, bool as_json) {
     if (first < 0) first = done;
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     const double rate = static_cast<double>(done - first) / std::max(seconds, 1e-3);
-    const double left = rate > 0 ? static_cast<double>(total - done) / rate : 0;
-    program.console.progress(
-        fmt::format("{}/{} images  {:.0f}/s  left {}", done, total, rate, format_duration(left)));
+    std::string line = fmt::format("{}/{} images", done, total);
+    if (rate > 0)
+      line += fmt::format("  {:.0f}/s  left {}", rate,
+                          format_duration(static_cast<double>(total - done) / rate));
+    program.console.progress(line);
     return !stop_requested.load();
   });
   program.console.print(fmt::format("{} images made, {} kept: {} to train on, {} to validate",
