@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <span>
 #include <sstream>
 #include <thread>
 
@@ -37,12 +38,12 @@ std::shared_ptr<Store> open_share(const std::string& name, std::int64_t limit = 
                          .share = CacheShare::Machine});
 }
 
-int registers() {
-  int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
-    count +=
-        entry.path().filename().string().starts_with("brim-" + std::to_string(::getuid())) ? 1 : 0;
-  return count;
+/// Whether the register of the share `name` is there; those of others come and go.
+bool is_registered(const std::string& name) {
+  char hash[24];
+  std::snprintf(hash, sizeof hash, "%016llx",
+                static_cast<unsigned long long>(checksum64(std::as_bytes(std::span(name)))));
+  return std::filesystem::exists("/dev/shm/brim-" + std::to_string(::getuid()) + "-" + hash);
 }
 
 /// Memory that processes wait at and talk through.
@@ -121,7 +122,11 @@ TEST(SharedRam, GivesMemoryBackForAllProcesses) {
     if (other->put(key_of(5000), value_of(1, 10), 1) != PutResult::Full) return 2;  // no calm yet
     return blob.bytes.empty() ? 3 : 0;
   });
-  while (stage == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto start = std::chrono::steady_clock::now();
+  while (stage == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60)) << child;
+  }
   EXPECT_GE(store->release(8 * kMiB), 8 * kMiB);
   EXPECT_LE(store->stats().bytes, before - 8 * kMiB) << "the machine has it back";
   stage = 2;
@@ -270,7 +275,6 @@ TEST(SharedRam, GoesOnWhenProcessesAreKilledWhileFilling) {
 
 TEST(SharedRam, LeavesNothingOnceAllProcessesWereKilled) {
   const std::string name = share_of_this_test();
-  const int before = registers();
   std::vector<pid_t> children;
   for (int p = 0; p < 3; ++p)
     children.push_back(start_child([&] {
@@ -281,20 +285,22 @@ TEST(SharedRam, LeavesNothingOnceAllProcessesWereKilled) {
   std::this_thread::sleep_for(std::chrono::milliseconds(60));
   for (const pid_t child : children) ::kill(child, SIGKILL);
   for (const pid_t child : children) EXPECT_EQ(wait_child(child), "signal 9");
-  EXPECT_GE(registers(), before + 1) << "this test watches the wrong place";
+  EXPECT_TRUE(is_registered(name)) << "this test watches the wrong place";
   const auto next = open_share(name + "-other");
-  EXPECT_LE(registers(), before + 1) << "the next start clears up, and has a register of its own";
+  EXPECT_FALSE(is_registered(name)) << "the next start clears up";
+  EXPECT_TRUE(is_registered(name + "-other"));
   EXPECT_EQ(open_share(name)->stats().entries, 0) << "memory outlived every process";
 }
 
 TEST(SharedRam, LeavesNothingAfterTheLastUser) {
-  const int before = registers();
+  const std::string name = share_of_this_test();
   {
-    const auto one = open_share(share_of_this_test());
-    const auto two = open_share(share_of_this_test());
-    EXPECT_EQ(registers(), before + 1);
+    auto one = open_share(name);
+    const auto two = open_share(name);
+    one.reset();
+    EXPECT_TRUE(is_registered(name)) << "it has a user left";
   }
-  EXPECT_LE(registers(), before);
+  EXPECT_FALSE(is_registered(name));
 }
 
 TEST(SharedRam, IsOutOfBoundsForAForkedChild) {
