@@ -12,7 +12,7 @@ using namespace detail;
 
 struct CropScratch : TransformScratch {
   Resampler resampler;
-  std::vector<Pixel> row;
+  PixelRow row;
 };
 
 /// Part of an upright image, whole pixels.
@@ -46,13 +46,11 @@ RectD within_pixels(const Crop& crop, const Source& source) {
 
 void paint(const Source& source, const Crop& crop, Flips flips, const ColourGains& gains,
            CropScratch& work, const MutableImageView& out) {
-  work.row.resize(static_cast<std::size_t>(out.width) + 8);
+  work.row.resize(out.width);
   work.resampler.plan(source.pixels, within_pixels(crop, source), {out.width, out.height}, flips);
-  const Isa isa = work.resampler.isa();
   for (int y = 0; y < out.height; ++y) {
-    work.resampler.row(y, work.row.data());
-    apply_colour(gains, work.row.data(), out.width, isa);
-    warp_kernels(isa).pack(work.row.data(), out.width, out.row(y));
+    work.resampler.row(y, work.row);
+    write_coloured(gains, work.row, 0, out.width, out.row(y), work.resampler.isa());
   }
 }
 
@@ -78,7 +76,7 @@ class ClassificationTransform final : public Transform {
     return std::make_unique<CropScratch>();
   }
   std::string describe() const override {
-    return "classification 2 size=" + std::to_string(size_) + detail::describe(augmentation_);
+    return "classification 3 size=" + std::to_string(size_) + detail::describe(augmentation_);
   }
 
   void apply(const Recipe& recipe, std::span<const Source> sources, TransformScratch* scratch,
@@ -153,7 +151,7 @@ class CenterCropTransform final : public Transform {
   std::unique_ptr<TransformScratch> make_scratch() const override {
     return std::make_unique<CropScratch>();
   }
-  std::string describe() const override { return "center-crop 1 size=" + std::to_string(size_); }
+  std::string describe() const override { return "center-crop 2 size=" + std::to_string(size_); }
 
   void apply(const Recipe&, std::span<const Source> sources, TransformScratch* scratch,
              SampleOut& out) const override {

@@ -1,14 +1,10 @@
 #include "augment_composition.h"
 
-#include <algorithm>
-#include <cstring>
-
 namespace brim::detail {
 
 void Composition::plan(std::uint64_t key, Layout layout, std::span<const Source> sources, int size,
                        const DetectionAugmentation& augmentation, Flips flips) {
   size_ = size;
-  grey_.resize(static_cast<std::size_t>(size), make_pixel(kPadGrey, kPadGrey, kPadGrey));
   Generator mosaic(key, Purpose::Mosaic), perspective(key, Purpose::Perspective);
   canvas_ = layout == Layout::Mosaic4   ? mosaic4(mosaic, sources, size)
             : layout == Layout::Mosaic9 ? mosaic9(mosaic, sources, size)
@@ -49,27 +45,32 @@ void Composition::plan_pasted() {
   }
 }
 
-void Composition::paint_row(RowPainter& painter, int y, Pixel* row) {
-  std::memcpy(row, grey_.data(), static_cast<std::size_t>(size_) * sizeof(Pixel));
+Span Composition::paint_row(RowPainter& painter, int y, PixelRow& row) {
+  row.resize(size_);
+  row.fill(0, size_, kPadGrey);
+  Span painted;
   for (std::size_t i = 0; i < static_cast<std::size_t>(canvas_.count); ++i) {
-    painter.paint(tiles_[i], y, 0, size_, row);
+    painted = painted.hull(painter.paint(tiles_[i], y, {0, size_}, row));
   }
-  if (pasted_count_ > 0) paint_pasted(painter, y, row);
+  return pasted_count_ > 0 ? painted.hull(paint_pasted(painter, y, row)) : painted;
 }
 
-void Composition::paint_pasted(RowPainter& painter, int y, Pixel* row) {
+Span Composition::paint_pasted(RowPainter& painter, int y, PixelRow& row) {
+  Span painted;
   for (std::size_t p = 0; p < pasted_count_; ++p) {
     const Pasted& pasted = pasted_[p];
     if (y + 0.5 < pasted.box.y1 || y + 0.5 > pasted.box.y2) continue;
     spans_.clear();
     outline_spans(pasted.outline, y, size_, crossings_, spans_);
-    for (const auto& [begin, end] : spans_) {
-      std::fill(row + begin, row + end, make_pixel(kPadGrey, kPadGrey, kPadGrey));
+    for (const Span& span : spans_) {
+      row.fill(span.begin, span.end, kPadGrey);
       for (std::size_t i = 0; i < static_cast<std::size_t>(canvas_.count); ++i) {
-        painter.paint(mirrored_[i], y, begin, end, row);
+        painter.paint(mirrored_[i], y, span, row);
       }
+      painted = painted.hull(span);
     }
   }
+  return painted;
 }
 
 }  // namespace brim::detail

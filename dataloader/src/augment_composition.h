@@ -23,8 +23,8 @@ class Composition {
   /// Lays out `sources` and draws geometry from `key`; flips are part of the map.
   void plan(std::uint64_t key, Layout layout, std::span<const Source> sources, int size,
             const DetectionAugmentation& augmentation, Flips flips);
-  /// Paints all of row `y`: `size` pixels (and room for 8 more).
-  void paint_row(RowPainter& painter, int y, Pixel* row);
+  /// Paints all of row `y`, `size` pixels. Returns the part of it beside which all is grey.
+  Span paint_row(RowPainter& painter, int y, PixelRow& row);
   /// Adds the labels that are seen in the sample.
   void add_targets(std::vector<Target>& targets) { project_labels(labels_, map_, size_, targets); }
 
@@ -34,10 +34,9 @@ class Composition {
     RectD box;
   };
   void plan_pasted();
-  void paint_pasted(RowPainter& painter, int y, Pixel* row);
+  Span paint_pasted(RowPainter& painter, int y, PixelRow& row);
 
   int size_ = 0;
-  std::vector<Pixel> grey_;
   Canvas canvas_;
   Perspective map_;
   std::array<WarpTile, 9> tiles_, mirrored_;
@@ -46,7 +45,7 @@ class Composition {
   std::vector<Pasted> pasted_;
   std::size_t pasted_count_ = 0;
   std::vector<double> crossings_;
-  std::vector<std::array<int, 2>> spans_;
+  std::vector<Span> spans_;
 };
 
 }  // namespace brim::detail

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "augment_composition.h"
 #include "augment_settings.h"
@@ -14,7 +15,7 @@ using namespace detail;
 struct DetectionScratch : TransformScratch {
   RowPainter painter;
   Composition first, second;
-  std::vector<Pixel> row, other;
+  PixelRow row, other;
 };
 
 /// What a recipe's key decides about the number of sources.
@@ -55,7 +56,7 @@ class DetectionTransform final : public Transform {
     return std::make_unique<DetectionScratch>();
   }
   std::string describe() const override {
-    return "detection 2 size=" + std::to_string(size_) + detail::describe(augmentation_);
+    return "detection 3 size=" + std::to_string(size_) + detail::describe(augmentation_);
   }
 
   void choose(Recipe& recipe, PartnerDraw& partners) const override {
@@ -115,22 +116,24 @@ class DetectionTransform final : public Transform {
 
   void paint(std::uint64_t key, const Choice& choice, DetectionScratch& work,
              const MutableImageView& pixels) const {
-    const auto room = static_cast<std::size_t>(size_) + 8;
-    work.row.resize(room);
-    work.other.resize(room);
     Generator mix(key, Purpose::Mixup), colour(key, Purpose::Colour);
     const int share = choice.mixed ? static_cast<int>(std::lround(draw_mix_share(mix) * 256)) : 256;
     const ColourGains gains =
         draw_gains(colour, augmentation_.hsv_h, augmentation_.hsv_s, augmentation_.hsv_v);
-    const WarpKernels& kernels = work.painter.kernels();
+    const std::uint8_t grey = coloured_grey(gains, kPadGrey);
+    const Isa isa = work.painter.isa();
     for (int y = 0; y < size_; ++y) {
-      work.first.paint_row(work.painter, y, work.row.data());
+      Span seen = work.first.paint_row(work.painter, y, work.row);
       if (choice.mixed) {
-        work.second.paint_row(work.painter, y, work.other.data());
-        kernels.blend(work.row.data(), work.other.data(), share, size_);
+        seen = seen.hull(work.second.paint_row(work.painter, y, work.other));
+        work.painter.kernels().blend(work.row, work.other, share, seen.begin, seen.end);
       }
-      apply_colour(gains, work.row.data(), size_, work.painter.isa());
-      kernels.pack(work.row.data(), size_, pixels.row(y));
+      if (seen.empty()) seen = {};
+      std::uint8_t* const out = pixels.row(y);
+      std::memset(out, grey, std::size_t{3} * static_cast<std::size_t>(seen.begin));
+      write_coloured(gains, work.row, seen.begin, seen.end, out, isa);
+      std::memset(out + std::ptrdiff_t{3} * seen.end, grey,
+                  std::size_t{3} * static_cast<std::size_t>(size_ - seen.end));
     }
   }
 

@@ -11,14 +11,15 @@
 #if defined(__x86_64__)
 #define BRIM_X86 1
 #define BRIM_TARGET_AVX2 __attribute__((target("avx2")))
-#define BRIM_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2")))
+/// A part of such a kernel, whose constants stay in registers over the kernel's loop.
+#define BRIM_PART_AVX2 inline __attribute__((always_inline, target("avx2")))
 #else
 #define BRIM_X86 0
 #endif
 
 namespace brim::detail {
 
-enum class Isa : std::uint8_t { Portable, Avx2, Avx512 };
+enum class Isa : std::uint8_t { Portable, Avx2 };
 
 /// Best variant this CPU runs.
 Isa best_isa();

@@ -16,9 +16,7 @@ FixedGains to_fixed(const ColourGains& gains) {
 }
 
 /// `chroma` is min(saturation gain, high / range) * value / high, so that saturation ends at 1.
-Pixel colour_pixel(const FixedGains& gains, Pixel pixel) {
-  const int r = static_cast<int>(pixel & 255), g = static_cast<int>((pixel >> 8) & 255);
-  const int b = static_cast<int>((pixel >> 16) & 255);
+void colour_pixel(const FixedGains& gains, int r, int g, int b, std::uint8_t* out) {
   const int high = std::max(r, std::max(g, b)), low = std::min(r, std::min(g, b));
   const int range = high - low, one = range << 4;
   const int value = std::min(((high << 8) * gains.value) >> 16, kFullValue);
@@ -34,12 +32,11 @@ Pixel colour_pixel(const FixedGains& gains, Pixel pixel) {
   const int turned = moved >= 6 * one ? moved - 6 * one : moved;
   const auto channel = [&](int t) {
     const int absent = (std::clamp(t, 0, one) << 4) * static_cast<std::int64_t>(chroma) >> 16;
-    return static_cast<Pixel>((value + 32 - absent) >> 6);
+    return static_cast<std::uint8_t>((value + 32 - absent) >> 6);
   };
-  const Pixel red = channel(2 * one - std::abs(turned - 3 * one));
-  const Pixel green = channel(std::abs(turned - 2 * one) - one);
-  const Pixel blue = channel(std::abs(turned - 4 * one) - one);
-  return red | (green << 8) | (blue << 16);
+  out[0] = channel(2 * one - std::abs(turned - 3 * one));
+  out[1] = channel(std::abs(turned - 2 * one) - one);
+  out[2] = channel(std::abs(turned - 4 * one) - one);
 }
 
 }  // namespace
@@ -51,16 +48,33 @@ ColourGains draw_gains(Generator& generator, double h, double s, double v) {
           static_cast<float>(1 + value * v)};
 }
 
-void apply_colour(const ColourGains& gains, Pixel* row, int count, Isa isa) {
-  if (gains.identity()) return;
+void write_coloured(const ColourGains& gains, const PixelRow& row, int begin, int end,
+                    std::uint8_t* out, Isa isa) {
   const FixedGains fixed = to_fixed(gains);
-  int done = 0;
+  const bool same = gains.identity();
 #if BRIM_X86
-  if (isa == Isa::Avx512) done = colour_avx512(fixed, row, count);
-  if (isa != Isa::Portable) done += colour_avx2(fixed, row + done, count - done);
+  if (isa != Isa::Portable && end - begin >= kColourGroup) {
+    if (same) return join_avx2(row, begin, end - begin, out + std::ptrdiff_t{3} * begin);
+    return colour_avx2(fixed, row, begin, end - begin, out + std::ptrdiff_t{3} * begin);
+  }
 #endif
   (void)isa;
-  for (; done < count; ++done) row[done] = colour_pixel(fixed, row[done]);
+  for (int x = begin; x < end; ++x) {
+    const std::uint8_t r = row.plane(0)[x], g = row.plane(1)[x], b = row.plane(2)[x];
+    std::uint8_t* const pixel = out + std::ptrdiff_t{3} * x;
+    if (same) {
+      pixel[0] = r, pixel[1] = g, pixel[2] = b;
+    } else {
+      colour_pixel(fixed, r, g, b, pixel);
+    }
+  }
+}
+
+std::uint8_t coloured_grey(const ColourGains& gains, std::uint8_t value) {
+  if (gains.identity()) return value;
+  std::uint8_t pixel[3];
+  colour_pixel(to_fixed(gains), value, value, value, pixel);
+  return pixel[0];
 }
 
 }  // namespace brim::detail

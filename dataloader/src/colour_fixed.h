@@ -20,10 +20,16 @@ struct FixedGains {
 inline constexpr int kFullValue = 255 << 6;
 inline constexpr float kLeastRange = 0.25f;  ///< keeps black from dividing by nothing
 
+/// Pixels that a kernel works on at once.
+inline constexpr int kColourGroup = 32;
+
 #if BRIM_X86
-/// Work on all of `row` but the last pixels that fill no register; return how many are done.
-int colour_avx2(const FixedGains& gains, Pixel* row, int count);
-int colour_avx512(const FixedGains& gains, Pixel* row, int count);
+/// Pixels [begin, begin + count) of `row`, at least kColourGroup of them, to 3 * count bytes at
+/// `out`. Reads and writes nothing else.
+void colour_avx2(const FixedGains& gains, const PixelRow& row, int begin, int count,
+                 std::uint8_t* out);
+/// The same without any change of colour.
+void join_avx2(const PixelRow& row, int begin, int count, std::uint8_t* out);
 #endif
 
 }  // namespace brim::detail

@@ -65,37 +65,51 @@ double coverage(double position, const double* outer, const double* inner) {
   return std::clamp(share, 0.0, 1.0);
 }
 
-void fade(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
-  for (int x = begin; x < end; ++x) {
+void fade(const WarpTile& tile, const Ray& ray, Span span, PixelRow& row) {
+  for (int x = span.begin; x < span.end; ++x) {
     const double w = ray.w + x * ray.dw;
     const double share =
         coverage((ray.u + x * ray.du) / w, tile.outer.data(), tile.inner.data()) *
         coverage((ray.v + x * ray.dv) / w, tile.outer.data() + 2, tile.inner.data() + 2);
-    const auto weight = static_cast<Pixel>(share * 256 + 0.5);
-    Pixel mixed = 0;
-    for (int shift = 0; shift < 24; shift += 8) {
-      const Pixel value = (row[x] >> shift) & 255;
-      mixed |= ((value * weight + kPadGrey * (256 - weight) + 128) >> 8) << shift;
+    const int weight = static_cast<int>(share * 256 + 0.5);
+    for (int c = 0; c < 3; ++c) {
+      std::uint8_t& value = row.plane(c)[x];
+      value = static_cast<std::uint8_t>((value * weight + kPadGrey * (256 - weight) + 128) >> 8);
     }
-    row[x] = mixed;
   }
 }
 
-/// Tables for `tile` where its rows all read the same columns.
+/// Weight (of 256) of the second of two neighbours at a 16.16 position.
+std::uint8_t second_weight(std::int32_t position) {
+  return static_cast<std::uint8_t>(std::clamp(((position & 0xFFFF) + 128) >> 8, 1, 255));
+}
+
+/// Columns of `tile` where all its rows read the same.
 void plan_columns(int width, WarpTile& tile) {
   const Matrix3& map = tile.to_source;
-  tile.columns.usable = false;
-  if (!map.affine() || map(0, 1) != 0 || map(1, 0) != 0) return;
+  tile.upright = map.affine() && map(0, 1) == 0 && map(1, 0) == 0;
+  if (!tile.upright) return;
   const Ray ray = ray_at(map, 0, 0);
-  const auto within = [&](const std::array<double, 4>& bounds) -> std::array<int, 2> {
+  const auto within = [&](const std::array<double, 4>& bounds) -> Span {
     Interval span{0, width};
     span.keep(ray.du, ray.u - bounds[0]);
     span.keep(-ray.du, bounds[1] - ray.u);
     return {span.begin, std::max(span.begin, span.end)};
   };
-  tile.painted = within(tile.outer);
-  tile.covered = within(tile.inner);
-  tile.columns.plan(ray.u, ray.du, tile.pixels.width, tile.painted[0], tile.painted[1]);
+  const Span painted = within(tile.outer), covered = within(tile.inner);
+  tile.covered = {covered.begin, covered.end};
+  tile.columns.begin_plan(painted.begin, painted.end, 2);
+  if (painted.empty()) return;
+  // Beyond the source its edge is repeated.
+  const double last = (tile.pixels.width - 1) * 65536.0 - 1;
+  for (int x = painted.begin; x < painted.end; ++x) {
+    const double at = std::clamp((ray.u + x * ray.du) * 65536.0 + 0.5, 0.0, last);
+    const auto position = static_cast<std::int32_t>(at);
+    std::uint8_t* const weights = tile.columns.set(x, position >> 16);
+    weights[1] = second_weight(position);
+    weights[0] = static_cast<std::uint8_t>(256 - weights[1]);
+  }
+  tile.columns.end_plan(0, tile.pixels.width);
 }
 
 }  // namespace
@@ -121,53 +135,79 @@ void make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sa
   plan_columns(width, warp);
 }
 
-void RowPainter::paint(const WarpTile& tile, int y, int begin, int end, Pixel* row) {
-  if (tile.columns.usable) return paint_axis(tile, y, begin, end, row);
+Span Span::hull(const Span& other) const {
+  if (empty()) return other;
+  if (other.empty()) return *this;
+  return {std::min(begin, other.begin), std::max(end, other.end)};
+}
+
+Span RowPainter::paint(const WarpTile& tile, int y, Span within, PixelRow& row) {
+  if (tile.upright) return paint_upright(tile, y, within, row);
   const Ray ray = ray_at(tile.to_source, 0, y);
-  Interval span{begin, end};
+  Interval span{within.begin, within.end};
   if (!tile.to_source.affine()) {
     // In front of the camera, and no nearer than `project` lets labels come.
     span.keep(ray.dw, ray.w - 1e-6);
     span.keep(-ray.dw, 50.0 - ray.w);
   }
   span = inside(ray, tile.outer, span);
-  if (span.begin >= span.end) return;
-  sample(tile, ray, span.begin, span.end, row);
+  const Span painted{span.begin, span.end};
+  if (painted.empty()) return {};
+  sample(tile, ray, painted, row);
   Interval full = inside(ray, tile.inner, span);
   if (full.begin >= full.end) full = {span.end, span.end};
-  fade(tile, ray, span.begin, full.begin, row);
-  fade(tile, ray, full.end, span.end, row);
+  fade(tile, ray, {painted.begin, full.begin}, row);
+  fade(tile, ray, {full.end, painted.end}, row);
+  return painted;
 }
 
-void RowPainter::paint_axis(const WarpTile& tile, int y, int begin, int end, Pixel* row) {
+Span RowPainter::paint_upright(const WarpTile& tile, int y, Span within, PixelRow& row) {
   const Ray ray = ray_at(tile.to_source, 0, y);
-  if (ray.v < tile.outer[2] || ray.v > tile.outer[3]) return;
-  begin = std::max(begin, tile.painted[0]);
-  end = std::min(end, tile.painted[1]);
-  if (begin >= end) return;
-  sample_axis(tile, ray, begin, end, row);
+  if (ray.v < tile.outer[2] || ray.v > tile.outer[3]) return {};
+  const Span columns{tile.columns.begin(), tile.columns.end()};
+  const Span painted{std::max(within.begin, columns.begin), std::min(within.end, columns.end)};
+  if (painted.empty()) return {};
+  if (painted.begin == columns.begin && painted.end == columns.end) {
+    sample_upright(tile, ray, row);
+  } else {
+    whole_.resize(row.width());
+    sample_upright(tile, ray, whole_);
+    row.copy(whole_, painted.begin, painted.end);
+  }
   const bool whole = ray.v >= tile.inner[2] && ray.v <= tile.inner[3];
-  const int full_begin = whole ? std::clamp(tile.covered[0], begin, end) : end;
-  const int full_end = whole ? std::clamp(tile.covered[1], full_begin, end) : end;
-  fade(tile, ray, begin, full_begin, row);
-  fade(tile, ray, full_end, end, row);
+  const int full_begin =
+      whole ? std::clamp(tile.covered[0], painted.begin, painted.end) : painted.end;
+  const int full_end = whole ? std::clamp(tile.covered[1], full_begin, painted.end) : painted.end;
+  fade(tile, ray, {painted.begin, full_begin}, row);
+  fade(tile, ray, {full_end, painted.end}, row);
+  return painted;
 }
 
-void RowPainter::sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
-  const int v = std::clamp(fixed(ray.v), 0, ((tile.pixels.height - 1) << 16) - 1);
-  const std::uint8_t* top = tile.pixels.row(v >> 16);
-  const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride;
-  paint_axis_row(isa_, {top, top + tile.pixels.stride, ((v & 0xFFFF) + 256) >> 9, ahead},
-                 tile.columns, begin, end, blended_, row);
+void RowPainter::sample_upright(const WarpTile& tile, const Ray& ray, PixelRow& row) {
+  const std::int32_t v = std::clamp(fixed(ray.v), 0, ((tile.pixels.height - 1) << 16) - 1);
+  const std::uint8_t* const top = tile.pixels.row(v >> 16);
+  const std::array<const std::uint8_t*, 2> rows{top, top + tile.pixels.stride};
+  const std::uint8_t second = second_weight(v);
+  const std::array<std::uint8_t, 2> weights{static_cast<std::uint8_t>(256 - second), second};
+  const ColumnFilter& columns = tile.columns;
+  blended_.blend(isa_, {rows.data(), weights.data(), 2}, columns.first_column(),
+                 columns.column_count(), 2);
+  constexpr std::size_t kLost = 32;  // what `apply` may write behind the end
+  std::array<std::array<std::uint8_t, kLost>, 3> behind;
+  for (int c = 0; c < 3; ++c) {
+    std::copy_n(row.plane(c) + columns.end(), kLost, behind[static_cast<std::size_t>(c)].data());
+  }
+  columns.apply(isa_, blended_, row);
+  for (int c = 0; c < 3; ++c) {
+    std::copy_n(behind[static_cast<std::size_t>(c)].data(), kLost, row.plane(c) + columns.end());
+  }
 }
 
-void RowPainter::sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row) {
+void RowPainter::sample(const WarpTile& tile, const Ray& ray, Span span, PixelRow& row) {
   const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride +
                                std::lround(kRowsAhead * tile.to_source(0, 1)) * 3;
-  std::array<Pixel, 8> after;  // samples come in eights
-  std::copy_n(row + end, 8, after.data());
-  for (int x = begin; x < end; x += kBlock) {
-    const int count = std::min(kBlock, end - x);
+  for (int x = span.begin; x < span.end; x += kBlock) {
+    const int count = std::min(kBlock, span.end - x);
     if (tile.to_source.affine()) {
       kernels_.affine(coordinates_, fixed(ray.u + x * ray.du), fixed(ray.du),
                       fixed(ray.v + x * ray.dv), fixed(ray.dv), count);
@@ -177,9 +217,9 @@ void RowPainter::sample(const WarpTile& tile, const Ray& ray, int begin, int end
           {ray.u + x * ray.du, ray.du, ray.v + x * ray.dv, ray.dv, ray.w + x * ray.dw, ray.dw},
           count);
     }
-    kernels_.sample(tile.pixels, coordinates_, count, ahead, row + x);
+    kernels_.sample(tile.pixels, coordinates_, count, ahead, sampled_.data());
+    kernels_.split(sampled_.data(), count, row, x);
   }
-  std::copy_n(after.data(), 8, row + end);
 }
 
 ImageView at_least_2x2(const ImageView& pixels, std::vector<std::uint8_t>& store) {
@@ -197,7 +237,7 @@ ImageView at_least_2x2(const ImageView& pixels, std::vector<std::uint8_t>& store
 }
 
 void outline_spans(const std::vector<Point>& outline, int y, int width,
-                   std::vector<double>& crossings, std::vector<std::array<int, 2>>& spans) {
+                   std::vector<double>& crossings, std::vector<Span>& spans) {
   crossings.clear();
   const double line = y + 0.5;
   for (std::size_t i = 0; i < outline.size(); ++i) {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "augment_mosaic.h"
-#include "warp_axis.h"
+#include "plane_filter.h"
 #include "warp_kernels.h"
 
 namespace brim::detail {
@@ -16,9 +16,11 @@ struct WarpTile {
   Matrix3 to_source{};            ///< output pixel index to source pixel index
   std::array<double, 4> outer{};  ///< nothing is painted beyond
   std::array<double, 4> inner{};  ///< fully covered within; between the two it fades into grey
-  AxisColumns columns{};          ///< usable where the map neither turns nor shears
-  /// Where columns are usable: output pixels of every row within `outer` and within `inner`.
-  std::array<int, 2> painted{}, covered{};
+  /// The map neither turns nor shears: all rows read the same columns, those of `columns`, which
+  /// end where the map meets `outer`.
+  bool upright = false;
+  ColumnFilter columns{};
+  std::array<int, 2> covered{};  ///< output pixels of every row within `inner`, if upright
 };
 
 /// Makes `warp` the map of `tile`, of which `pixels` are the image, into a sample `width` wide,
@@ -26,26 +28,35 @@ struct WarpTile {
 void make_warp_tile(const Tile& tile, const ImageView& pixels, const Matrix3& sample_to_canvas,
                     int width, WarpTile& warp);
 
+/// Output pixels [begin, end) of a row.
+struct Span {
+  int begin = 0, end = 0;
+  bool empty() const { return begin >= end; }
+  /// The smallest span that holds both.
+  Span hull(const Span& other) const;
+};
+
 /// Paints rows of output straight from sources. Holds the working memory of one thread.
 class RowPainter {
  public:
   explicit RowPainter(Isa isa = best_isa()) : kernels_(warp_kernels(isa)), isa_(isa) {}
-  /// Paints the part of `tile` that falls on pixels [begin, end) of output row `y`. `row` has room
-  /// for 8 more pixels than the output is wide; pixels of the row right of `end` may only be
-  /// touched when they are given back afterwards, which this does.
-  void paint(const WarpTile& tile, int y, int begin, int end, Pixel* row);
+  /// Paints the part of `tile` that falls on pixels `within` of output row `y`; no other pixel of
+  /// `row` changes. Returns what was painted.
+  Span paint(const WarpTile& tile, int y, Span within, PixelRow& row);
   const WarpKernels& kernels() const { return kernels_; }
   Isa isa() const { return isa_; }
 
  private:
-  void paint_axis(const WarpTile& tile, int y, int begin, int end, Pixel* row);
-  void sample(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
-  void sample_axis(const WarpTile& tile, const Ray& ray, int begin, int end, Pixel* row);
+  Span paint_upright(const WarpTile& tile, int y, Span within, PixelRow& row);
+  void sample(const WarpTile& tile, const Ray& ray, Span span, PixelRow& row);
+  void sample_upright(const WarpTile& tile, const Ray& ray, PixelRow& row);
 
   const WarpKernels& kernels_;
   Isa isa_;
   Coordinates coordinates_;
-  std::vector<std::uint16_t> blended_;
+  std::array<Pixel, kBlock + 8> sampled_;  ///< samples come in eights
+  BlendedRow blended_;
+  PixelRow whole_;  ///< all of a tile's row where only a part is wanted
 };
 
 /// `pixels`, or where they are fewer than 2 wide or high a copy in `store` with the edge repeated
@@ -55,6 +66,6 @@ ImageView at_least_2x2(const ImageView& pixels, std::vector<std::uint8_t>& store
 /// Adds to `spans` the pixels of row `y` whose centres lie within `outline` (even-odd), as
 /// begin, end pairs limited to [0, width). `crossings` is scratch.
 void outline_spans(const std::vector<Point>& outline, int y, int width,
-                   std::vector<double>& crossings, std::vector<std::array<int, 2>>& spans);
+                   std::vector<double>& crossings, std::vector<Span>& spans);
 
 }  // namespace brim::detail

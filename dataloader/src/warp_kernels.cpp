@@ -65,18 +65,37 @@ void projective_portable(Coordinates& at, const Ray& ray, int count) {
   projective_body(at, ray, count);
 }
 
-BRIM_ALWAYS_INLINE void blend_body(Pixel* row, const Pixel* other, int weight, int count) {
-  const auto w0 = static_cast<Pixel>(weight), w1 = static_cast<Pixel>(256 - weight);
-  for (int i = 0; i < count; ++i) {
-    // Red and blue share one multiplication, 16 bits apart.
-    const Pixel rb = (row[i] & 0xFF00FFu) * w0 + (other[i] & 0xFF00FFu) * w1 + 0x800080u;
-    const Pixel g = ((row[i] >> 8) & 0xFFu) * w0 + ((other[i] >> 8) & 0xFFu) * w1 + 0x80u;
-    row[i] = ((rb >> 8) & 0xFF00FFu) | (g & 0xFF00u);
+BRIM_ALWAYS_INLINE void blend_body(PixelRow& row, const PixelRow& other, int weight, int begin,
+                                   int end) {
+  const auto w0 = static_cast<std::uint16_t>(weight), w1 = static_cast<std::uint16_t>(256 - weight);
+  for (int c = 0; c < 3; ++c) {
+    std::uint8_t* __restrict to = row.plane(c);
+    const std::uint8_t* __restrict from = other.plane(c);
+    for (int x = begin; x < end; ++x) {
+      to[x] = static_cast<std::uint8_t>(
+          static_cast<std::uint16_t>(to[x] * w0 + from[x] * w1 + 128) >> 8);
+    }
   }
 }
 
-void blend_portable(Pixel* row, const Pixel* other, int weight, int count) {
-  blend_body(row, other, weight, count);
+void blend_portable(PixelRow& row, const PixelRow& other, int weight, int begin, int end) {
+  blend_body(row, other, weight, begin, end);
+}
+
+BRIM_ALWAYS_INLINE void split_body(const Pixel* __restrict pixels, int count, PixelRow& row,
+                                   int at) {
+  std::uint8_t* __restrict red = row.plane(0) + at;
+  std::uint8_t* __restrict green = row.plane(1) + at;
+  std::uint8_t* __restrict blue = row.plane(2) + at;
+  for (int i = 0; i < count; ++i) {
+    red[i] = static_cast<std::uint8_t>(pixels[i]);
+    green[i] = static_cast<std::uint8_t>(pixels[i] >> 8);
+    blue[i] = static_cast<std::uint8_t>(pixels[i] >> 16);
+  }
+}
+
+void split_portable(const Pixel* pixels, int count, PixelRow& row, int x) {
+  split_body(pixels, count, row, x);
 }
 
 void pack_portable(const Pixel* row, int count, std::uint8_t* out) {
@@ -159,8 +178,13 @@ BRIM_TARGET_AVX2 void projective_avx2(Coordinates& at, const Ray& ray, int count
   projective_body(at, ray, count);
 }
 
-BRIM_TARGET_AVX2 void blend_avx2(Pixel* row, const Pixel* other, int weight, int count) {
-  blend_body(row, other, weight, count);
+BRIM_TARGET_AVX2 void blend_avx2(PixelRow& row, const PixelRow& other, int weight, int begin,
+                                 int end) {
+  blend_body(row, other, weight, begin, end);
+}
+
+BRIM_TARGET_AVX2 void split_avx2(const Pixel* pixels, int count, PixelRow& row, int x) {
+  split_body(pixels, count, row, x);
 }
 
 BRIM_TARGET_AVX2 void pack_avx2(const Pixel* row, int count, std::uint8_t* out) {
@@ -172,32 +196,16 @@ BRIM_TARGET_AVX2 void pack_avx2(const Pixel* row, int count, std::uint8_t* out) 
   }
   pack_portable(row + i, count - i, out);
 }
-
-BRIM_TARGET_AVX512 void pack_avx512(const Pixel* row, int count, std::uint8_t* out) {
-  const __m512i order =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
-  const __m512i together =
-      _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15);
-  int i = 0;
-  for (; i + 22 <= count; i += 16, out += 48) {  // each store writes 64 bytes, 16 of the next
-    const __m512i parts = _mm512_shuffle_epi8(_mm512_loadu_si512(row + i), order);
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(together, parts));
-  }
-  pack_avx2(row + i, count - i, out);
-}
 #endif
 
 }  // namespace
 
 const WarpKernels& warp_kernels(Isa isa) {
   static constexpr WarpKernels kPortable{affine_portable, projective_portable, sample_portable,
-                                         blend_portable, pack_portable};
+                                         split_portable,  blend_portable,      pack_portable};
 #if BRIM_X86
-  static constexpr WarpKernels kAvx2{affine_avx2, projective_avx2, sample_avx2, blend_avx2,
-                                     pack_avx2};
-  static constexpr WarpKernels kAvx512{affine_avx2, projective_avx2, sample_avx2, blend_avx2,
-                                       pack_avx512};
-  if (isa == Isa::Avx512) return kAvx512;
+  static constexpr WarpKernels kAvx2{affine_avx2, projective_avx2, sample_avx2,
+                                     split_avx2,  blend_avx2,      pack_avx2};
   if (isa == Isa::Avx2) return kAvx2;
 #endif
   (void)isa;
@@ -206,13 +214,7 @@ const WarpKernels& warp_kernels(Isa isa) {
 
 Isa best_isa() {
 #if BRIM_X86
-  static const Isa isa = [] {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-      return Isa::Avx512;
-    }
-    return __builtin_cpu_supports("avx2") ? Isa::Avx2 : Isa::Portable;
-  }();
+  static const Isa isa = __builtin_cpu_supports("avx2") ? Isa::Avx2 : Isa::Portable;
   return isa;
 #else
   return Isa::Portable;

@@ -4,18 +4,15 @@
 
 #include "augment_simd.h"
 #include "brim/dataloader/image.h"
+#include "pixel_row.h"
 
 namespace brim::detail {
 
-/// A pixel of a row in work: R in the low byte, then G, B; the high byte is 0.
+/// One pixel: R in the low byte, then G, B; the high byte is 0.
 using Pixel = std::uint32_t;
 
 /// Most pixels a kernel is called for at once; coordinate arrays are this long.
 inline constexpr int kBlock = 256;
-
-constexpr Pixel make_pixel(unsigned r, unsigned g, unsigned b) {
-  return r | (g << 8) | (b << 16);
-}
 
 /// Source coordinates of `kBlock` output pixels, 16.16 fixed point, pixel centres at integers.
 struct Coordinates {
@@ -40,8 +37,10 @@ struct WarpKernels {
   /// `ahead` bytes from the pixels read is fetched into the cache on the way.
   void (*sample)(const ImageView& image, const Coordinates& at, int count, std::ptrdiff_t ahead,
                  Pixel* out);
-  /// row = (row * weight + other * (256 - weight) + 128) / 256 per channel.
-  void (*blend)(Pixel* row, const Pixel* other, int weight, int count);
+  /// Writes pixels [x, x + count) of `row`.
+  void (*split)(const Pixel* pixels, int count, PixelRow& row, int x);
+  /// Pixels [begin, end): row = (row * weight + other * (256 - weight) + 128) / 256 per channel.
+  void (*blend)(PixelRow& row, const PixelRow& other, int weight, int begin, int end);
   /// Writes 3 * count bytes of R, G, B.
   void (*pack)(const Pixel* row, int count, std::uint8_t* out);
 };

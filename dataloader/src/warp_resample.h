@@ -4,15 +4,9 @@
 #include <vector>
 
 #include "augment_composition.h"
-#include "warp_kernels.h"
+#include "plane_filter.h"
 
 namespace brim::detail {
-
-/// Taps of one output position: `count` (even; the last may weigh nothing) weights of 1/65536.
-struct ResampleTaps {
-  int first = 0, count = 0;
-  std::size_t weights = 0;  ///< index of the first
-};
 
 /// Resizes a rectangle of an image with a triangle filter that widens when reducing (Heckbert's
 /// separable resampling; the "antialias" bilinear of torchvision and Pillow). Rows come one by one.
@@ -24,22 +18,19 @@ class Resampler {
   /// `rect` touches are read.
   void plan(const ImageView& pixels, const RectD& rect, Size out, Flips flips);
   /// Row `y` of the result.
-  void row(int y, Pixel* out);
+  void row(int y, PixelRow& out);
   Isa isa() const { return isa_; }
 
  private:
-  struct Axis {
-    std::vector<ResampleTaps> taps;
-    std::vector<std::uint16_t> weights;
-  };
-  static void plan_axis(double low, double high, int limit, int count, bool mirrored, Axis& axis);
-
   Isa isa_;
   ImageView pixels_{};
-  Axis columns_, rows_;
-  int first_column_ = 0, column_count_ = 0;
-  std::vector<std::uint16_t> sum_;             ///< a blended source row, 8.8 fixed point, RGB
-  std::vector<std::uint16_t> column_weights_;  ///< columns_.weights, four times each
+  ColumnFilter columns_;
+  int row_taps_ = 0, last_row_ = 0;         ///< of the source; no row beyond is read
+  std::vector<std::int32_t> first_rows_;    ///< of each result row
+  std::vector<std::uint8_t> row_weights_;   ///< row_taps_ of each
+  std::vector<const std::uint8_t*> taken_;  ///< source rows of the row in work
+  std::vector<double> shares_;              ///< scratch of plan()
+  BlendedRow blended_;
 };
 
 }  // namespace brim::detail
