@@ -9,21 +9,33 @@
 namespace brim::detail {
 namespace {
 
+/// 2.14
+std::uint16_t fixed_gain(float gain) {
+  return static_cast<std::uint16_t>(std::clamp(gain * 16384.0f + 0.5f, 0.0f, 65535.0f));
+}
+
 FixedGains to_fixed(const ColourGains& gains) {
-  return {static_cast<std::uint16_t>(std::clamp(gains.value * 16384.0f + 0.5f, 0.0f, 65535.0f)),
+  return {fixed_gain(gains.value), fixed_gain(gains.saturation),
+          fixed_gain(gains.value * gains.saturation),
           static_cast<std::int16_t>(std::clamp((gains.hue - 1) * 32768.0f, -32768.0f, 32767.0f)),
           1.0f / std::max(gains.saturation, 1e-6f)};
 }
 
-/// `chroma` is min(saturation gain, high / range) * value / high, so that saturation ends at 1.
-void colour_pixel(const FixedGains& gains, int r, int g, int b, std::uint8_t* out) {
-  const int high = std::max(r, std::max(g, b)), low = std::min(r, std::min(g, b));
-  const int range = high - low, one = range << 4;
-  const int value = std::min(((high << 8) * gains.value) >> 16, kFullValue);
+/// min(saturation gain, high / range) * value / high, so that saturation ends at 1.
+int limited_chroma(const FixedGains& gains, int high, int range, int value) {
   const float largest =
       std::max(static_cast<float>(high) * gains.inverse_saturation, static_cast<float>(range));
   const float share = static_cast<float>(value << 8) / std::max(largest, kLeastRange);
-  const int chroma = std::min(static_cast<int>(share), 65535);
+  return std::min(static_cast<int>(share), 65535);
+}
+
+void colour_pixel(const FixedGains& gains, int r, int g, int b, std::uint8_t* out) {
+  const int high = std::max(r, std::max(g, b)), low = std::min(r, std::min(g, b));
+  const int range = high - low, one = range << 4;
+  const int wanted = (high << 8) * gains.value >> 16;
+  const bool limited = wanted > kFullValue || ((range << 8) * gains.saturation) >> 16 > high << 6;
+  const int value = std::min(wanted, kFullValue);
+  const int chroma = limited ? limited_chroma(gains, high, range, value) : gains.chroma;
 
   const int difference = high == r ? g - b : (high == g ? b - r : r - g);
   const int sector = high == r ? (g < b ? 6 : 0) : (high == g ? 2 : 4);

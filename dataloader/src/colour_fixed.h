@@ -10,10 +10,14 @@ namespace brim::detail {
 ///
 /// Each channel is value - chroma * t, with t the channel's trapezoid of hue: 0 where the channel
 /// is full, 1 where it is absent. Hue runs over [0, 6). Hue and t are kept times the channels'
-/// range (4 fraction bits), chroma per unit of range (14 bits), value with 6 bits.
+/// range (4 fraction bits), chroma per unit of range (14 bits), value with 6 bits. Where neither
+/// value nor saturation meets its limit, chroma is the product of their gains; elsewhere it takes a
+/// division, in IEEE floats.
 struct FixedGains {
-  std::uint16_t value = 0;  ///< 2.14
-  std::int16_t turn = 0;    ///< hue gain less 1, 0.15
+  std::uint16_t value = 0;       ///< 2.14
+  std::uint16_t saturation = 0;  ///< 2.14
+  std::uint16_t chroma = 0;      ///< product of both, 2.14
+  std::int16_t turn = 0;         ///< hue gain less 1, 0.15
   float inverse_saturation = 1;
 };
 

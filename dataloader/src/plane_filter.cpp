@@ -13,6 +13,10 @@ constexpr int kGroup = 32;   // pixels that the kernels work on at once
 constexpr int kWindow = 16;  // columns that one shuffle reaches
 constexpr int kHalf = 128;   // both the offset of a blended value and half a weight
 
+bool is_zero(std::uint8_t weight) {
+  return weight == 0;
+}
+
 void blend_portable(const RowTaps& taps, int first, int from, int count, std::int8_t* planes,
                     std::ptrdiff_t pitch) {
   for (int x = from; x < count; ++x) {
@@ -142,7 +146,14 @@ BRIM_TARGET_AVX2 void filter_avx2(Plan plan, const std::int8_t* plane, std::ptrd
 
 }  // namespace
 
-void BlendedRow::blend(Isa isa, const RowTaps& taps, int first, int count, int repeats) {
+void BlendedRow::blend(Isa isa, const RowTaps& given, int first, int count, int repeats) {
+  RowTaps taps = given;
+  // A row alone is blended with itself.
+  static constexpr std::array<std::uint8_t, 2> kHalves{kHalf, kHalf};
+  const std::array<const std::uint8_t*, 2> twice{given.rows[0], given.rows[0]};
+  if (std::all_of(given.weights, given.weights + given.count, is_zero)) {
+    taps = {twice.data(), kHalves.data(), 2};
+  }
   pitch_ = (count + repeats + kWindow + kGroup - 1) / kGroup * kGroup;
   if (bytes_.size() < static_cast<std::size_t>(3 * pitch_)) {
     bytes_.resize(static_cast<std::size_t>(3 * pitch_));
@@ -189,6 +200,11 @@ void ColumnFilter::end_plan(int low, int high) {
   if (reach_ != Reach::Fewer) plan_weights();
 }
 
+bool ColumnFilter::alone(std::size_t pixel) const {
+  const std::uint8_t* const weights = weights_.data() + pixel * static_cast<std::size_t>(taps_);
+  return std::all_of(weights, weights + taps_, is_zero);
+}
+
 /// Windows and orders where one window serves `pixels` neighbours; false: it cannot.
 bool ColumnFilter::plan_windows(int pixels) {
   const int count = end_ - begin_, groups = (count + kGroup - 1) / kGroup;
@@ -196,9 +212,10 @@ bool ColumnFilter::plan_windows(int pixels) {
   windows_.resize(static_cast<std::size_t>(groups * runs));
   orders_.resize(static_cast<std::size_t>(groups * runs / 2));
   for (int run = 0; run < groups * runs; ++run) {
-    const auto column = [&](int i) {
-      return first_[static_cast<std::size_t>(std::min(run * pixels + i, count - 1))];
+    const auto pixel = [&](int i) {
+      return static_cast<std::size_t>(std::min(run * pixels + i, count - 1));
     };
+    const auto column = [&](int i) { return first_[pixel(i)]; };
     const int low = std::min(column(0), column(pixels - 1));
     if (std::max(column(0), column(pixels - 1)) - low + 2 > kWindow) return false;
     windows_[static_cast<std::size_t>(run)] = low;
@@ -209,7 +226,7 @@ bool ColumnFilter::plan_windows(int pixels) {
         orders_[static_cast<std::size_t>(lanes)].at.data() + (within < runs / 2 ? 0 : 16);
     for (int i = 0; i < pixels; ++i) {
       order[2 * i] = static_cast<std::uint8_t>(column(i) - low);
-      order[2 * i + 1] = static_cast<std::uint8_t>(column(i) - low + 1);
+      order[2 * i + 1] = static_cast<std::uint8_t>(order[2 * i] + (alone(pixel(i)) ? 0 : 1));
     }
   }
   return true;
@@ -225,8 +242,9 @@ void ColumnFilter::plan_weights() {
       const int part = i / 8 % 2, at = i / 16 * 16 + i % 8 * 2;
       for (int pair = 0; pair < pairs; ++pair) {
         const int lanes = (group * pairs + pair) * 2 + part;
-        std::memcpy(paired_weights_[static_cast<std::size_t>(lanes)].at.data() + at,
-                    from + 2 * pair, 2);
+        std::uint8_t* const to = paired_weights_[static_cast<std::size_t>(lanes)].at.data() + at;
+        std::memcpy(to, from + 2 * pair, 2);
+        if (pair == 0 && alone(static_cast<std::size_t>(x))) to[0] = to[1] = kHalf;
       }
     }
   }
@@ -247,7 +265,7 @@ void ColumnFilter::apply_portable(const BlendedRow& from, PixelRow& row) const {
     const std::uint8_t* weight = weights_.data();
     for (std::size_t x = 0; x < first_.size(); ++x, weight += taps_) {
       const std::int8_t* const tap = plane + first_[x];
-      int sum = kHalf;
+      int sum = alone(x) ? kHalf + 256 * tap[0] : kHalf;
       for (int k = 0; k < taps_; ++k) sum += weight[k] * tap[k];
       out[x] = static_cast<std::uint8_t>((sum >> 8) + kHalf);
     }
@@ -267,19 +285,17 @@ void ColumnFilter::apply_avx2(const BlendedRow& from, PixelRow& row) const {
 #endif
 
 void to_weights(const double* shares, int count, std::uint8_t* weights) {
+  std::fill_n(weights, count, std::uint8_t{0});
   int left = 256, heaviest = 0;
   for (int k = 0; k < count; ++k) {
-    const int weight =
-        std::clamp(static_cast<int>(std::lround(shares[k] * 256)), 0, std::min(left, 255));
+    const int weight = std::min(left, static_cast<int>(std::lround(shares[k] * 256)));
+    if (weight == 256) return;
     weights[k] = static_cast<std::uint8_t>(weight);
     left -= weight;
     if (weights[heaviest] < weight) heaviest = k;
   }
-  const int room = std::min(left, 255 - weights[heaviest]);
-  weights[heaviest] = static_cast<std::uint8_t>(weights[heaviest] + room);
-  // A tap cannot weigh 256: its neighbour has the 1 that is left.
-  const int beside = heaviest + 1 < count ? heaviest + 1 : heaviest - 1;
-  if (left > room) weights[beside] = static_cast<std::uint8_t>(weights[beside] + left - room);
+  if (weights[heaviest] + left == 256) return;
+  weights[heaviest] = static_cast<std::uint8_t>(weights[heaviest] + left);
 }
 
 }  // namespace brim::detail

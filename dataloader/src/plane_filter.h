@@ -41,7 +41,7 @@ class ColumnFilter {
  public:
   /// Starts a plan of `taps` (even) neighbouring columns per pixel.
   void begin_plan(int begin, int end, int taps);
-  /// Pixel `x` reads columns from `first` on; the weights, zeros at first, are to be filled in.
+  /// Pixel `x` reads columns from `first` on. Its weights, zeros at first, are to be filled in.
   std::uint8_t* set(int x, int first);
   /// Ends the plan. Columns lie in [low, high): taps at and beyond `high` repeat the last.
   void end_plan(int low, int high);
@@ -62,6 +62,7 @@ class ColumnFilter {
   struct alignas(32) Lanes {
     std::array<std::uint8_t, 32> at;
   };
+  bool alone(std::size_t pixel) const;
   bool plan_windows(int pixels);
   void plan_weights();
   void apply_portable(const BlendedRow& from, PixelRow& row) const;
@@ -78,7 +79,7 @@ class ColumnFilter {
   std::vector<Lanes> paired_weights_;  ///< of a pair of taps, side by side as in `orders_`
 };
 
-/// Rounds `shares` (sum 1) to `weights` that sum to 256 with none above 255.
+/// Rounds `shares` (sum 1; none but the first is 1) to `weights`.
 void to_weights(const double* shares, int count, std::uint8_t* weights);
 
 }  // namespace brim::detail

@@ -79,10 +79,18 @@ void fade(const WarpTile& tile, const Ray& ray, Span span, PixelRow& row) {
   }
 }
 
-/// Weight (of 256) of the second of two neighbours at a 16.16 position.
-std::uint8_t second_weight(std::int32_t position) {
-  return static_cast<std::uint8_t>(std::clamp(((position & 0xFFFF) + 128) >> 8, 1, 255));
-}
+/// Two neighbours at a 16.16 position: the first and the weights of both, of 256; no weights where
+/// it is the first alone.
+struct Neighbours {
+  explicit Neighbours(std::int32_t position) : first(position >> 16) {
+    const int weight = ((position & 0xFFFF) + 128) >> 8;
+    if (weight == 256) ++first;
+    if (weight % 256 == 0) return;
+    weights = {static_cast<std::uint8_t>(256 - weight), static_cast<std::uint8_t>(weight)};
+  }
+  int first;
+  std::array<std::uint8_t, 2> weights{};
+};
 
 /// Columns of `tile` where all its rows read the same.
 void plan_columns(int width, WarpTile& tile) {
@@ -104,10 +112,8 @@ void plan_columns(int width, WarpTile& tile) {
   const double last = (tile.pixels.width - 1) * 65536.0 - 1;
   for (int x = painted.begin; x < painted.end; ++x) {
     const double at = std::clamp((ray.u + x * ray.du) * 65536.0 + 0.5, 0.0, last);
-    const auto position = static_cast<std::int32_t>(at);
-    std::uint8_t* const weights = tile.columns.set(x, position >> 16);
-    weights[1] = second_weight(position);
-    weights[0] = static_cast<std::uint8_t>(256 - weights[1]);
+    const Neighbours taps(static_cast<std::int32_t>(at));
+    std::copy_n(taps.weights.data(), 2, tile.columns.set(x, taps.first));
   }
   tile.columns.end_plan(0, tile.pixels.width);
 }
@@ -185,12 +191,11 @@ Span RowPainter::paint_upright(const WarpTile& tile, int y, Span within, PixelRo
 
 void RowPainter::sample_upright(const WarpTile& tile, const Ray& ray, PixelRow& row) {
   const std::int32_t v = std::clamp(fixed(ray.v), 0, ((tile.pixels.height - 1) << 16) - 1);
-  const std::uint8_t* const top = tile.pixels.row(v >> 16);
+  const Neighbours taps(v);
+  const std::uint8_t* const top = tile.pixels.row(taps.first);
   const std::array<const std::uint8_t*, 2> rows{top, top + tile.pixels.stride};
-  const std::uint8_t second = second_weight(v);
-  const std::array<std::uint8_t, 2> weights{static_cast<std::uint8_t>(256 - second), second};
   const ColumnFilter& columns = tile.columns;
-  blended_.blend(isa_, {rows.data(), weights.data(), 2}, columns.first_column(),
+  blended_.blend(isa_, {rows.data(), taps.weights.data(), 2}, columns.first_column(),
                  columns.column_count(), 2);
   constexpr std::size_t kLost = 32;  // what `apply` may write behind the end
   std::array<std::array<std::uint8_t, kLost>, 3> behind;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "dataloader/src/augment_composition.h"
+#include "dataloader/src/colour.h"
 
 namespace brim::detail {
 namespace {
@@ -70,11 +71,11 @@ cv::Mat composed(std::uint64_t key, Layout layout, const Sources& s,
   Composition composition;
   RowPainter painter;
   composition.plan(key, layout, s.sources, kSize, augmentation, flips);
-  std::vector<Pixel> row(kSize + 8);
+  PixelRow row;
   cv::Mat out(kSize, kSize, CV_8UC3);
   for (int y = 0; y < kSize; ++y) {
-    composition.paint_row(painter, y, row.data());
-    painter.kernels().pack(row.data(), kSize, out.ptr(y));
+    composition.paint_row(painter, y, row);
+    write_coloured({}, row, 0, kSize, out.ptr(y), painter.isa());
   }
   return out;
 }
@@ -151,11 +152,12 @@ TEST(ComposedWarp, ShrinksSmallObjectsAsCleanlyAsTheTwoSteps) {
     WarpTile warp;
     make_warp_tile(tile, pixels, to_canvas, size, warp);
     RowPainter painter;
-    std::vector<Pixel> row(static_cast<std::size_t>(size) + 8);
+    PixelRow row;
+    row.resize(size);
     cv::Mat found(size, size, CV_8UC3);
     for (int y = 0; y < size; ++y) {
-      painter.paint(warp, y, 0, size, row.data());
-      painter.kernels().pack(row.data(), size, found.ptr(y));
+      painter.paint(warp, y, {0, size}, row);
+      write_coloured({}, row, 0, size, found.ptr(y), painter.isa());
     }
     const cv::Rect within(2, 2, size - 4, size - 4);  // the edges fade into grey
     const double ours = cv::PSNR(truth(within), found(within));

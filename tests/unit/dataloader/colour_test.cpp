@@ -24,6 +24,12 @@ cv::Mat by_tables(const cv::Mat& rgb, const ColourGains& gains) {
   return out;
 }
 
+std::vector<std::uint8_t> coloured(const ColourGains& gains, const PixelRow& row) {
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(3 * row.width()));
+  write_coloured(gains, row, 0, row.width(), out.data(), best_isa());
+  return out;
+}
+
 TEST(Colour, StaysCloseToThePublishedTables) {
   double worst_mean = 0;
   int worst = 0;
@@ -31,24 +37,23 @@ TEST(Colour, StaysCloseToThePublishedTables) {
     Generator g(seed, Purpose::Colour);
     const ColourGains gains = draw_gains(g, 0.015, 0.7, 0.4);
     cv::Mat rgb(32, 64, CV_8UC3);
-    std::vector<Pixel> row;
+    PixelRow row;
+    row.resize(32 * 64);
     for (int i = 0; i < 32 * 64; ++i) {
-      const Pixel pixel = static_cast<Pixel>(g.below(1 << 24));
-      for (int c = 0; c < 3; ++c) rgb.data[3 * i + c] = static_cast<std::uint8_t>(pixel >> (8 * c));
-      row.push_back(pixel);
-    }
-    apply_colour(gains, row.data(), static_cast<int>(row.size()), best_isa());
-    const cv::Mat expected = by_tables(rgb, gains);
-    double sum = 0;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      for (std::size_t c = 0; c < 3; ++c) {
-        const int difference =
-            std::abs(static_cast<int>((row[i] >> (8 * c)) & 255) - expected.data[3 * i + c]);
-        sum += difference;
-        worst = std::max(worst, difference);
+      for (int c = 0; c < 3; ++c) {
+        const auto value = static_cast<std::uint8_t>(g.below(256));
+        rgb.data[3 * i + c] = row.plane(c)[i] = value;
       }
     }
-    worst_mean = std::max(worst_mean, sum / static_cast<double>(row.size() * 3));
+    const std::vector<std::uint8_t> found = coloured(gains, row);
+    const cv::Mat expected = by_tables(rgb, gains);
+    double sum = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const int difference = std::abs(found[i] - expected.data[i]);
+      sum += difference;
+      worst = std::max(worst, difference);
+    }
+    worst_mean = std::max(worst_mean, sum / static_cast<double>(found.size()));
   }
   // The tables round hue to 2 degrees and cut value and saturation down to whole numbers.
   EXPECT_LT(worst_mean, 2.5) << "worst single value differs by " << worst;
@@ -56,20 +61,26 @@ TEST(Colour, StaysCloseToThePublishedTables) {
 }
 
 TEST(Colour, LeavesGreyGreyAndScalesIt) {
-  std::vector<Pixel> row(9, make_pixel(100, 100, 100));
-  apply_colour({1.3f, 1.7f, 1.2f}, row.data(), 9, best_isa());
-  for (const Pixel pixel : row) EXPECT_EQ(pixel, make_pixel(120, 120, 120));
+  PixelRow row;
+  row.resize(9);
+  row.fill(0, 9, 100);
+  for (const std::uint8_t value : coloured({1.3f, 1.7f, 1.2f}, row)) EXPECT_EQ(value, 120);
+  EXPECT_EQ(coloured_grey({1.3f, 1.7f, 1.2f}, 100), 120);
+  EXPECT_EQ(coloured_grey({}, 100), 100);
 }
 
 TEST(Colour, OneGainOfOneEachChangesNothing) {
-  std::vector<Pixel> row;
+  PixelRow row;
+  row.resize(500);
   Generator g(1, Purpose::User);
-  for (int i = 0; i < 500; ++i) row.push_back(static_cast<Pixel>(g.below(1 << 24)));
-  std::vector<Pixel> same = row;
-  apply_colour({}, same.data(), 500, best_isa());
-  EXPECT_EQ(row, same);
-  apply_colour({1.0f, 1.0f, 1.0000001f}, same.data(), 500, best_isa());  // through the arithmetic
-  EXPECT_EQ(row, same);
+  std::vector<std::uint8_t> same;
+  for (int i = 0; i < 500; ++i) {
+    for (int c = 0; c < 3; ++c) {
+      same.push_back(row.plane(c)[i] = static_cast<std::uint8_t>(g.below(256)));
+    }
+  }
+  EXPECT_EQ(coloured({}, row), same);
+  EXPECT_EQ(coloured({1.0f, 1.0f, 1.0000001f}, row), same);  // through the arithmetic
 }
 
 }  // namespace
