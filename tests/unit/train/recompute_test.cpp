@@ -16,6 +16,13 @@ struct Pass {
   torch::Tensor loss, input_gradient, next_random;
   brim::TensorMap gradients, buffers;
   std::int64_t peak = 0;
+
+  /// The peak less the parameters' gradients, which both ways of working leave behind.
+  double activation_bytes() const {
+    std::int64_t bytes = peak;
+    for (const auto& item : gradients) bytes -= static_cast<std::int64_t>(item.second.nbytes());
+    return static_cast<double>(bytes);
+  }
 };
 
 Pass run(const std::string& model, Activations activations, brim::Precision precision,
@@ -75,11 +82,13 @@ TEST(Recompute, SeesTheAutocastOfTheFirstPass) {
 
 TEST(Recompute, TakesMuchLessMemory) {
   brim::install_cpu_allocator();
-  const auto kept = run("yolov5n", Activations::Keep, brim::Precision::Fp32, 160).peak;
-  const auto recomputed = run("yolov5n", Activations::Recompute, brim::Precision::Fp32, 160).peak;
+  const auto bytes = [](Activations activations) {
+    return run("yolov5n", activations, brim::Precision::Fp32, 160).activation_bytes();
+  };
+  const double kept = bytes(Activations::Keep), recomputed = bytes(Activations::Recompute);
   RecordProperty("kept_bytes", std::to_string(kept));
   RecordProperty("recomputed_bytes", std::to_string(recomputed));
-  EXPECT_LT(static_cast<double>(recomputed), 0.7 * static_cast<double>(kept));
+  EXPECT_LT(recomputed, 0.7 * kept);
 }
 
 TEST(Recompute, RepeatsTheSameDropout) {
