@@ -24,7 +24,7 @@ double tick_step(const Range& range, int wanted) {
 Range widened(Range r, double share) {
   if (r.empty()) return {0, 1};
   double extent = r.high - r.low;
-  if (extent <= std::abs(r.high) * 1e-9) extent = std::max(std::abs(r.high) * 0.2, 1e-9);
+  if (extent <= std::abs(r.high) * 1e-9) extent = r.high == 0 ? 1 : std::abs(r.high) * 0.2;
   return {r.low - extent * share, r.high + extent * share};
 }
 
