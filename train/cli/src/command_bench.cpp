@@ -99,13 +99,15 @@ void add_bench_command(CLI::App& app, Program& program) {
       ->check(CLI::Range(8, 8192));
   loader->add_option("--mode", s->mode, "letterbox, mosaic or classify");
   loader->add_option("--batch", s->options.loader.batch_size, "samples per batch")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1'000'000'000));
   loader->add_option("--workers", s->workers, "decoding threads, or auto");
   loader->add_option("--cache", s->cache, "auto, none, ram, disk, lmdb or tiered");
   loader->add_option("--cache-size", s->size, "bytes the cache may hold, e.g. 1GiB");
   loader->add_option("--cache-dir", s->options.cache_directory, "folder of disk and lmdb caches");
-  loader->add_option("--content", s->content, "decoded or encoded");
-  loader->add_option("--partners", s->partners, "window or uniform");
+  loader->add_option("--content", s->content, "what the cache keeps")
+      ->check(CLI::IsMember({"decoded", "encoded"}));
+  loader->add_option("--partners", s->partners, "where mosaics take their partners from")
+      ->check(CLI::IsMember({"window", "uniform"}));
   loader->add_option("--memory", s->memory, "bytes the process may hold, e.g. 600MiB");
   loader->add_option("--split", s->split, "train, val or test");
   loader->add_option("--seed", s->options.loader.seed, "of order and augmentation");

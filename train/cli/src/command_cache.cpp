@@ -205,7 +205,7 @@ void add_cache_command(CLI::App& app, Program& program) {
   CLI::App* gc = add("gc", "Removes entries of absent or changed images and what kills left behind",
                      state->gc);
   gc->add_option("--older", state->older, "also what no run has used for so many days")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1'000'000'000));
   gc->add_flag("--dry-run", state->dry_run, "only say what would be removed");
   gc->callback([&program, state] {
     program.console.set_quiet(state->json);

@@ -65,7 +65,7 @@ void add_data_command(CLI::App& app, Program& program) {
   make->add_option("--task", state->task, "detect: YOLO boxes; classify: folders of classes")
       ->check(CLI::IsMember({"detect", "classify"}));
   make->add_option("--images", state->options.images, "number of images")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1'000'000'000));
   make->add_option("--size", state->options.size, "side of the images, pixels")
       ->check(CLI::Range(32, 8192));
   make->add_option("--out", state->options.output, "folder of the set")->required();

@@ -36,7 +36,8 @@ ConfigOptions::ConfigOptions(CLI::App& app) {
          [this](const std::string& text) {
            given_.push_back({"loader.cache", text.empty() ? "ram" : text, "--cache"});
          },
-         "where images are kept between epochs: auto, none, ram (default), disk, lmdb, tiered")
+         "where images are kept between epochs: auto, none, ram (without a value), disk, lmdb, "
+         "tiered")
       ->expected(0, 1)
       ->take_last();
   add_switch(app, "--noval", "train.val", false);
