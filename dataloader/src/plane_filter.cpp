@@ -74,8 +74,13 @@ BRIM_PART_AVX2 void blend_group(const RowTaps& taps, std::ptrdiff_t at, std::int
 template <int kTaps>
 BRIM_TARGET_AVX2 void blend_avx2(const RowTaps& taps, int first, int count, std::int8_t* planes,
                                  std::ptrdiff_t pitch) {
+  const std::uint8_t* const fetched = taps.rows[0] + std::ptrdiff_t{3} * first + taps.ahead;
   for (int x = 0; x < count; x += kGroup) {
     const int from = std::min(x, count - kGroup);  // the last overlaps
+    if (taps.ahead != 0) {
+      __builtin_prefetch(fetched + 3 * from);
+      __builtin_prefetch(fetched + 3 * from + 64);
+    }
     blend_group<kTaps>(taps, std::ptrdiff_t{3} * (first + from), planes + from, pitch);
   }
 }

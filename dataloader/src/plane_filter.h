@@ -15,11 +15,13 @@ namespace brim::detail {
 /// are bytes, 1/256 each, and sum to 256; in between stand rounded 8-bit values less 128. The same
 /// bytes for every `isa`.
 
-/// Source rows (first bytes of them) and their weights; `count` is even.
+/// Source rows (first bytes of them) and their weights; `count` is even. What lies `ahead` bytes
+/// from the first row is fetched into the cache on the way, if that is not 0.
 struct RowTaps {
   const std::uint8_t* const* rows = nullptr;
   const std::uint8_t* weights = nullptr;
   int count = 0;
+  std::ptrdiff_t ahead = 0;
 };
 
 /// A blended row: a plane of `pitch` bytes per channel.

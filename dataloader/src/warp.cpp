@@ -194,8 +194,9 @@ void RowPainter::sample_upright(const WarpTile& tile, const Ray& ray, PixelRow& 
   const Neighbours taps(v);
   const std::uint8_t* const top = tile.pixels.row(taps.first);
   const std::array<const std::uint8_t*, 2> rows{top, top + tile.pixels.stride};
+  const std::ptrdiff_t ahead = std::lround(kRowsAhead * tile.to_source(1, 1)) * tile.pixels.stride;
   const ColumnFilter& columns = tile.columns;
-  blended_.blend(isa_, {rows.data(), taps.weights.data(), 2}, columns.first_column(),
+  blended_.blend(isa_, {rows.data(), taps.weights.data(), 2, ahead}, columns.first_column(),
                  columns.column_count(), 2);
   constexpr std::size_t kLost = 32;  // what `apply` may write behind the end
   std::array<std::array<std::uint8_t, kLost>, 3> behind;
