@@ -38,8 +38,8 @@ void check_pixels(std::int64_t width, std::int64_t height, const DecodeLimits& l
 struct Decoder::Impl {
   explicit Impl(const DecodeLimits& given) : limits(given), jpeg(given) {}
 
-  DecodedInfo decode_jpeg(Bytes file, const DecodeRequest& request,
-                          const std::optional<RegionF>& region, Image& image);
+  DecodedInfo decode_jpeg(Bytes file, const DecodeRequest& request, const RegionChoice& choose,
+                          Image& image);
   DecodedInfo decode_other(Bytes file, const DecodeRequest& request, Image& image);
   void check_bytes(const HeaderInfo& header, const DecodePlan& plan) const;
   /// Stored pixels to upright ones of the plan's size.
@@ -89,12 +89,18 @@ ImageInfo Decoder::inspect(std::span<const std::byte> encoded, const DecodeReque
 
 DecodedInfo Decoder::decode(std::span<const std::byte> encoded, const DecodeRequest& request,
                             const std::optional<RegionF>& region, Image& image) {
-  return sniff(encoded) == Format::Jpeg ? impl_->decode_jpeg(encoded, request, region, image)
+  return decode_chosen(
+      encoded, request, [&region](int, int) { return region; }, image);
+}
+
+DecodedInfo Decoder::decode_chosen(std::span<const std::byte> encoded, const DecodeRequest& request,
+                                   const RegionChoice& choose, Image& image) {
+  return sniff(encoded) == Format::Jpeg ? impl_->decode_jpeg(encoded, request, choose, image)
                                         : impl_->decode_other(encoded, request, image);
 }
 
 DecodedInfo Decoder::Impl::decode_jpeg(Bytes file, const DecodeRequest& request,
-                                       const std::optional<RegionF>& region, Image& image) {
+                                       const RegionChoice& choose, Image& image) {
   const JpegHeader header = jpeg.read_header(file);
   check_pixels(header.width, header.height, limits);
   const bool swapped = transposes(header.orientation);
@@ -106,7 +112,11 @@ DecodedInfo Decoder::Impl::decode_jpeg(Bytes file, const DecodeRequest& request,
   info.full_height = plan.full_height;
 
   Rect part{0, 0, plan.scaled_width, plan.scaled_height};
-  if (region && request.fit != DecodeRequest::Fit::LongestSide) {
+  std::optional<RegionF> region;
+  if (request.fit != DecodeRequest::Fit::LongestSide) {
+    region = choose(info.original_width, info.original_height);
+  }
+  if (region) {
     part = to_pixels(*region, plan.scaled_width, plan.scaled_height);
     info.region_x = part.x;
     info.region_y = part.y;

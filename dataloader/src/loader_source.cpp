@@ -1,6 +1,7 @@
 #include "loader_source.h"
 
 #include <cstring>
+#include <functional>
 
 #include "brim/dataloader/byte_source.h"
 #include "brim/dataloader/cache_choice.h"
@@ -170,14 +171,11 @@ void SourceLoader::decode(const Record& record, std::span<const std::byte> bytes
     out.info =
         scratch.decoder.convert_gray(bytes, record.width, record.height, request_, out.image);
   } else {
-    std::optional<RegionF> part;
-    if (region.transform != nullptr && uses_regions_) {
-      const ImageInfo info = scratch.decoder.inspect(bytes, request_);
-      if (info.width > 0 && info.height > 0) {
-        part = region.transform->region(*region.recipe, region.which, info.width, info.height);
-      }
-    }
-    out.info = scratch.decoder.decode(bytes, request_, part, out.image);
+    const auto part = [&](int width, int height) -> std::optional<RegionF> {
+      if (region.transform == nullptr || !uses_regions_) return std::nullopt;
+      return region.transform->region(*region.recipe, region.which, width, height);
+    };
+    out.info = scratch.decoder.decode_chosen(bytes, request_, std::ref(part), out.image);
   }
   out.view = out.image.view();
   scratch.recorder.add_decoded(static_cast<std::int64_t>(out.image.bytes().size()));

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -78,6 +79,11 @@ class Decoder {
   /// format allows it; its pixels equal those of the whole decode. Throws DecodeError.
   DecodedInfo decode(std::span<const std::byte> encoded, const DecodeRequest& request,
                      const std::optional<RegionF>& region, Image& image);
+  /// Chooses the wanted part of an image of this upright size.
+  using RegionChoice = std::function<std::optional<RegionF>(int width, int height)>;
+  /// The same where the part is chosen once the header is read; `choose` is asked at most once.
+  DecodedInfo decode_chosen(std::span<const std::byte> encoded, const DecodeRequest& request,
+                            const RegionChoice& choose, Image& image);
   /// Raw grey pixels to RGB, brought to `request`.
   DecodedInfo convert_gray(std::span<const std::byte> gray, int width, int height,
                            const DecodeRequest& request, Image& image);
