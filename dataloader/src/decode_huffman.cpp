@@ -9,8 +9,10 @@
 //   bits  0..4   bits of code and value together
 //   bits  8..14  for AC: run + 1, kEnd for end of block; for DC: 1
 //   bits 16..19  size of the value behind the code
-// 0 stands for a code longer than the look-up. The next look-up waits for the first field alone;
-// the value is computed beside it, without a branch.
+// 0 stands for a code longer than the look-up: such codes lie together at the end of all codes, so
+// a second look-up by 16 bits, counted from the first of them, is short. There 0 means no code.
+// The next look-up waits for the first field alone; the value is computed beside it, without a
+// branch.
 namespace brim::detail {
 namespace {
 
@@ -88,21 +90,24 @@ bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
   table.counts[0] = 0;
   table.is_dc = is_dc;
   table.look.fill(0);
+  table.longer.fill(0);
   int code = 0, index = 0;
   for (int length = 1; length <= 16; ++length, code <<= 1) {
     const int count = table.counts[length];
     if (index + count > 256 || code + count > (1 << length)) return false;
-    table.symbol_offset[static_cast<std::size_t>(length)] = index - code;
-    table.max_code[static_cast<std::size_t>(length)] = count == 0 ? -1 : code + count - 1;
+    if (length == kLookBits + 1) {
+      table.first_long = static_cast<std::uint32_t>(code) << (16 - length);
+    }
     for (int i = 0; i < count; ++i, ++code, ++index) {
       const int symbol = table.symbols[index];
       if (is_dc && symbol > 15) return false;
-      if (length > kLookBits) continue;
-      const int spare = kLookBits - length;
-      for (int j = 0; j < 1 << spare; ++j) {
-        const auto look = static_cast<std::uint32_t>(code << spare | j);
-        table.look[look] = entry(length, symbol, is_dc);
-      }
+      const bool is_long = length > kLookBits;
+      const int spare = (is_long ? 16 : kLookBits) - length;
+      std::uint32_t first = static_cast<std::uint32_t>(code) << spare;
+      if (is_long) first -= table.first_long;
+      if (is_long && first + (1u << spare) > table.longer.size()) return false;
+      std::uint32_t* const entries = (is_long ? table.longer.data() : table.look.data()) + first;
+      std::fill_n(entries, 1 << spare, entry(length, symbol, is_dc));
     }
   }
   std::memcpy(table.counts, source->bits, sizeof table.counts);
@@ -188,15 +193,13 @@ bool HuffmanReader::restart() {
   return true;
 }
 
-/// Entry of a code that is longer than the look-up; 0: no such code.
-std::uint32_t HuffmanReader::find_long(std::uint64_t buffer, const Table& table) {
-  for (int length = kLookBits + 1; length <= 16; ++length) {
-    const auto code = static_cast<std::int32_t>(buffer >> (64 - length));
-    if (code > table.max_code[static_cast<std::size_t>(length)]) continue;
-    const int index = code + table.symbol_offset[static_cast<std::size_t>(length)];
-    return entry(length, table.symbols[index & 255], table.is_dc);
-  }
-  return 0;
+/// Entry of the symbol that `buffer` begins with; 0: no such code.
+inline std::uint32_t HuffmanReader::find(std::uint64_t buffer, const Table& table) {
+  const std::uint32_t found = table.look[buffer >> (64 - kLookBits)];
+  if (found != 0) [[likely]]
+    return found;
+  const std::uint64_t behind = (buffer >> 48) - table.first_long;
+  return behind < table.longer.size() ? table.longer[behind] : 0;
 }
 
 /// One block; false: an oddity.
@@ -206,9 +209,7 @@ inline bool HuffmanReader::read_block(Bits& position, const Block& source, std::
   Bits bits = position;
   const Table& dc_table = *source.dc;
   bits.fill();
-  std::uint32_t found = dc_table.look[bits.buffer >> (64 - kLookBits)];
-  if (found == 0) [[unlikely]]
-    found = find_long(bits.buffer, dc_table);
+  std::uint32_t found = find(bits.buffer, dc_table);
   if (found == 0) [[unlikely]]
     return false;
   dc += static_cast<std::uint32_t>(value_of(bits.buffer, found & 31, found >> 16));
@@ -218,11 +219,9 @@ inline bool HuffmanReader::read_block(Bits& position, const Block& source, std::
   const Table& ac_table = *source.ac;
   for (std::uint32_t k = 0; k < DCTSIZE2 - 1;) {
     bits.fill();
-    found = ac_table.look[bits.buffer >> (64 - kLookBits)];
-    if (found == 0) [[unlikely]] {
-      found = find_long(bits.buffer, ac_table);
-      if (found == 0) return false;
-    }
+    found = find(bits.buffer, ac_table);
+    if (found == 0) [[unlikely]]
+      return false;
     const std::uint32_t advance = found >> 8 & 127;
     k += advance;
     if (k >= kEnd) {

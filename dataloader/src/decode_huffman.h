@@ -24,6 +24,8 @@ class HuffmanReader {
   bool next_mcu(jpeg_decompress_struct& cinfo, JBLOCKROW* blocks);
 
   static constexpr int kLookBits = 10;
+  /// Most 16-bit patterns that begin with a longer code; a file with more is libjpeg's to decode.
+  static constexpr int kMostLong = 1 << 13;
 
  private:
   /// Decoding table of one Huffman code.
@@ -32,8 +34,8 @@ class HuffmanReader {
     std::uint8_t symbols[256] = {};
     bool valid = false, is_dc = false;
     std::array<std::uint32_t, 1 << kLookBits> look{};  ///< see entry() in the source
-    std::array<std::int32_t, 18> max_code{};           ///< by length, -1: none
-    std::array<std::int32_t, 17> symbol_offset{};
+    std::array<std::uint32_t, kMostLong> longer{};     ///< by 16 bits, from `first_long` on
+    std::uint32_t first_long = 0;
   };
   struct Block {
     const Table* dc = nullptr;
@@ -49,7 +51,7 @@ class HuffmanReader {
   bool restart();
   template <bool kKeepAc>
   static bool read_block(Bits& position, const Block& source, std::uint32_t& dc, JCOEF* block);
-  static std::uint32_t find_long(std::uint64_t buffer, const Table& table);
+  static std::uint32_t find(std::uint64_t buffer, const Table& table);
 
   std::array<Table, NUM_HUFF_TBLS> dc_{}, ac_{};
   std::array<Block, D_MAX_BLOCKS_IN_MCU> blocks_{};
