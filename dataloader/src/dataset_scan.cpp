@@ -15,6 +15,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/cache/memory_budget.h"
+#include "dataset_folder.h"
 #include "dataset_image_size.h"
 #include "dataset_parallel.h"
 
@@ -88,10 +89,6 @@ void walk(const std::string& folder, SampleIndex& index, std::uint32_t label,
   above.push_back(self);
   for (const std::string& name : folders) walk(folder + "/" + name, index, label, above);
   above.pop_back();
-}
-
-std::int64_t mtime_ns(const struct stat& status) {
-  return static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
 }  // namespace
@@ -173,12 +170,15 @@ std::vector<std::int64_t> look_up_files(SampleIndex& index, WithLabels labels, i
   };
   auto look_up = [&](std::int64_t begin, std::int64_t end) {
     Result result;
-    std::string path;
+    FolderStat images, texts;
+    std::string path, name, label;
     for (std::int64_t i = begin; i < end; ++i) {
       SampleEntry& entry = index.entries[static_cast<std::size_t>(i)];
       struct stat status {};
       index.path(i, path);
-      if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) {
+      name = index.name(entry);
+      if (!images.look_up(index.directories[entry.directory], name, status) ||
+          !S_ISREG(status.st_mode)) {
         result.missing.push_back(i);
         result.digest.add_file(path, -1, 0);
         continue;
@@ -189,8 +189,10 @@ std::vector<std::int64_t> look_up_files(SampleIndex& index, WithLabels labels, i
       entry.mtime_ns = mtime_ns(status);
       result.digest.add_file(path, status.st_size, entry.mtime_ns);
       if (labels == WithLabels::No) continue;
-      label_path(label_directories[entry.directory], index.name(entry), path);
-      if (::stat(path.c_str(), &status) == 0) {
+      const std::string& folder = label_directories[entry.directory];
+      label_path(folder, name, path);
+      label_path({}, name, label);
+      if (texts.look_up(folder, label, status)) {
         result.digest.add_file(path, status.st_size, mtime_ns(status));
       }
     }
@@ -207,12 +209,14 @@ std::vector<std::int64_t> look_up_files(SampleIndex& index, WithLabels labels, i
 bool files_unchanged(const SampleIndex& index, int threads) {
   bool unchanged = true;
   auto compare = [&](std::int64_t begin, std::int64_t end) {
-    std::string path;
+    FolderStat images;
+    std::string name;
     for (std::int64_t i = begin; i < end; ++i) {
       const SampleEntry& entry = index.entries[static_cast<std::size_t>(i)];
       struct stat status {};
-      index.path(i, path);
-      if (::stat(path.c_str(), &status) != 0 || mtime_ns(status) != entry.mtime_ns ||
+      name = index.name(entry);
+      if (!images.look_up(index.directories[entry.directory], name, status) ||
+          mtime_ns(status) != entry.mtime_ns ||
           static_cast<std::uint64_t>(status.st_size) != entry.length) {
         return false;
       }
