@@ -198,15 +198,15 @@ std::optional<RamValue> RamSegment::find(const CacheKey& key) {
   if (slot == nullptr || empty) return std::nullopt;
   const std::uint64_t before = slot->state.load(std::memory_order_acquire);
   if ((before & 0xFF) != RamSlot::kReady) return std::nullopt;
-  const std::uint64_t chunk = slot->chunk.load(std::memory_order_relaxed);
+  // Acquiring, so that the second look at the state cannot come before any of them.
+  const std::uint64_t chunk = slot->chunk.load(std::memory_order_acquire);
   const RamValue value{.chunk = static_cast<std::uint32_t>(chunk),
                        .generation = static_cast<std::uint32_t>(chunk >> 32),
-                       .offset = slot->offset.load(std::memory_order_relaxed),
-                       .length = slot->length.load(std::memory_order_relaxed),
-                       .checksum = slot->checksum.load(std::memory_order_relaxed)};
-  const bool same = slot->key_high.load(std::memory_order_relaxed) == key.high &&
-                    slot->key_low.load(std::memory_order_relaxed) == key.low;
-  std::atomic_thread_fence(std::memory_order_acquire);
+                       .offset = slot->offset.load(std::memory_order_acquire),
+                       .length = slot->length.load(std::memory_order_acquire),
+                       .checksum = slot->checksum.load(std::memory_order_acquire)};
+  const bool same = slot->key_high.load(std::memory_order_acquire) == key.high &&
+                    slot->key_low.load(std::memory_order_acquire) == key.low;
   if (!same || slot->state.load(std::memory_order_relaxed) != before) return std::nullopt;
   if (value.chunk >= chunk_count() || !is_live(value.chunk, value.generation)) return std::nullopt;
   const std::uint64_t begin = chunk_offset(value.chunk);
