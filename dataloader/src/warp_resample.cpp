@@ -6,14 +6,21 @@
 namespace brim::detail {
 namespace {
 
-/// One axis: `count` positions over [low, high) of a source `limit` long.
+/// One axis: `count` positions over [low, high) of a source `limit` long. Positions count from the
+/// pixel that `low` lies in: where the axis begins must not show in any rounding, or a decoded
+/// region would give other weights than the whole picture.
 class TriangleTaps {
  public:
   TriangleTaps(double low, double high, int limit, int count, std::vector<double>& shares)
-      : shares_(shares), low_(low), scale_((high - low) / count), support_(std::max(1.0, scale_)) {
+      : shares_(shares),
+        base_(static_cast<int>(std::floor(low))),
+        low_(low - base_),
+        scale_((high - low) / count),
+        support_(std::max(1.0, scale_)) {
     constexpr double kNoise = 1e-6;
-    begin_ = std::clamp(static_cast<int>(std::floor(low + kNoise)), 0, limit - 1);
-    end_ = std::clamp(static_cast<int>(std::ceil(high - kNoise)), begin_ + 1, limit);
+    begin_ = std::clamp(base_ + static_cast<int>(std::floor(low_ + kNoise)), 0, limit - 1);
+    end_ = std::clamp(base_ + static_cast<int>(std::ceil(low_ + (high - low) - kNoise)), begin_ + 1,
+                      limit);
     const int most = static_cast<int>(std::ceil(2 * support_ - kNoise));
     count_ = std::max(2, (most + 1) / 2 * 2);
     shares_.resize(static_cast<std::size_t>(count_));
@@ -27,7 +34,7 @@ class TriangleTaps {
   /// Source pixel of the first tap of position `i`.
   int first(int i) const {
     const int first = static_cast<int>(std::floor(centre(i) - support_)) + 1;
-    return std::clamp(first, begin_, end_ - 1);
+    return std::clamp(base_ + first, begin_, end_ - 1);
   }
   /// Weights of position `i`; pixels outside [begin, end) weigh nothing.
   void weigh(int i, std::uint8_t* weights) {
@@ -35,7 +42,7 @@ class TriangleTaps {
     double total = 0;
     for (int k = 0; k < count_; ++k) {
       const double share =
-          k < present ? std::max(0.0, 1 - std::fabs(from + k - centre(i)) / support_) : 0.0;
+          k < present ? std::max(0.0, 1 - std::fabs(from - base_ + k - centre(i)) / support_) : 0.0;
       shares_[static_cast<std::size_t>(k)] = share;
       total += share;
     }
@@ -48,9 +55,11 @@ class TriangleTaps {
   }
 
  private:
+  /// Measured from pixel `base_`.
   double centre(int i) const { return low_ + (i + 0.5) * scale_ - 0.5; }
 
   std::vector<double>& shares_;  ///< scratch
+  int base_;
   double low_, scale_, support_;
   int begin_ = 0, end_ = 0, count_ = 2;
 };

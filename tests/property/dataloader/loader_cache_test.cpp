@@ -104,5 +104,53 @@ TEST(LawOfOneResult, EncodedCachesAndHalfBuiltOnesChangeNothing) {
   }
 }
 
+/// Digests of the samples of rank `options.rank`, from batch `first` on.
+std::vector<std::uint64_t> sample_digests(Loader& loader, std::int64_t first) {
+  std::vector<std::uint64_t> result;
+  loader.start(2, first);
+  while (const std::optional<Batch> batch = loader.next()) {
+    for (std::int64_t i = 0; i < batch->size(); ++i) result.push_back(batch->sample_digest(i));
+  }
+  return result;
+}
+
+TEST(LawOfOneResult, CachesWorkersRanksAndStartsTogetherChangeNothing) {
+  constexpr std::int64_t kGlobalBatch = 16, kSamples = 96;
+  const auto dataset = pictures(kSamples);
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    Generator g(seed, Purpose::User);
+    const auto transform = transforms()[g.below(4)];
+    LoaderOptions plain{.batch_size = kGlobalBatch, .workers = 0, .seed = g.next()};
+    plain.partners = g.chance(0.5) ? Partners::Window : Partners::Uniform;
+    plain.order = g.chance(0.3) ? Order::Sequential : Order::Shuffled;
+    plain.window = 1 + static_cast<int>(g.below(20));
+    plain.max_bad_fraction = 1;
+    Loader whole(dataset, transform, plain);
+    const std::vector<std::uint64_t> expected = sample_digests(whole, 0);
+    for (const CacheMode mode :
+         {CacheMode::None, CacheMode::Ram, CacheMode::Disk, CacheMode::Lmdb, CacheMode::Tiered}) {
+      const test::TempDir folder;
+      LoaderOptions options = plain;
+      options.cache = store_of(mode, folder.file("store"), std::int64_t{64} << 20);
+      for (const int workers : {0, 1, 2, 3, 8}) {
+        options.workers = workers;
+        options.ranks = 1 << g.below(4);
+        options.rank = static_cast<int>(g.below(static_cast<std::uint64_t>(options.ranks)));
+        options.batch_size = kGlobalBatch / options.ranks;
+        const auto first = static_cast<std::int64_t>(g.below(kSamples / kGlobalBatch));
+        std::vector<std::uint64_t> rest;
+        for (auto i = static_cast<std::size_t>(first * kGlobalBatch + options.rank);
+             i < expected.size(); i += static_cast<std::size_t>(options.ranks)) {
+          rest.push_back(expected[i]);
+        }
+        Loader loader(dataset, transform, options);
+        ASSERT_EQ(sample_digests(loader, first), rest)
+            << "seed " << seed << ", " << to_string(mode) << ", " << workers << " workers, rank "
+            << options.rank << " of " << options.ranks << ", from batch " << first;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace brim
