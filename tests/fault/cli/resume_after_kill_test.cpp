@@ -5,8 +5,8 @@
 
 #include "brim/cache/error.h"
 #include "brim/train/checkpoint.h"
-#include "support/process.h"
 #include "support/test_data.h"
+#include "support/tiny_run.h"
 
 namespace brim::test {
 namespace {
@@ -20,31 +20,12 @@ void expect_equal(const TensorMap& a, const TensorMap& b) {
 /// optimiser state of a run that was never disturbed, bit by bit.
 TEST(ResumeAfterKill, WithinAnEpochIsBitIdentical) {
   const TempDir dir;
-  const ProcessResult made = run_brim({"data", "make", "--task", "detect", "--images", "24",
-                                       "--size", "96", "--out", dir.file("set"), "--seed", "3"});
+  const ProcessResult made = make_tiny_set(dir.file("set"), 24);
   ASSERT_EQ(made.exit_code, 0) << made.error;
   const auto train = [&](const std::string& folder, const std::string& minutes) {
-    return std::vector<std::string>{"train",
-                                    "--data",
-                                    dir.file("set/data.yaml"),
-                                    "--model",
-                                    "yolov5n",
-                                    "--img",
-                                    "64",
-                                    "--batch",
-                                    "2",
-                                    "--epochs",
-                                    "2",
-                                    "--workers",
-                                    "1",
-                                    "--noval",
-                                    "--noplots",
-                                    "--output",
-                                    folder,
-                                    "data.index_dir=none",
-                                    "train.nominal_batch=8",
-                                    "train.threads=1",
-                                    "train.checkpoint_minutes=" + minutes};
+    return tiny_train(dir.file("set/data.yaml"), folder,
+                      {"--epochs", "2", "train.nominal_batch=8", "train.threads=1",
+                       "train.checkpoint_minutes=" + minutes});
   };
   const ProcessResult whole = run_brim(train(dir.file("whole"), "0"));
   ASSERT_EQ(whole.exit_code, 0) << whole.error;

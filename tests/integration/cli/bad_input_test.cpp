@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "support/process.h"
 #include "support/test_data.h"
+#include "support/tiny_run.h"
 
 namespace brim::test {
 namespace {
@@ -22,33 +22,12 @@ using ::testing::Not;
 class BadInput : public ::testing::Test {
  protected:
   void SetUp() override {
-    const ProcessResult made =
-        run_brim({"data", "make", "--task", "detect", "--images", "12", "--size", "96", "--out",
-                  folder_.file("set"), "--seed", "3"});
+    const ProcessResult made = make_tiny_set(folder_.file("set"), 12);
     ASSERT_EQ(made.exit_code, 0) << made.error;
   }
   std::string data() const { return folder_.file("set/data.yaml"); }
   std::vector<std::string> train(std::vector<std::string> more = {}) const {
-    std::vector<std::string> words{"train",
-                                   "--data",
-                                   data(),
-                                   "--model",
-                                   "yolov5n",
-                                   "--img",
-                                   "64",
-                                   "--batch",
-                                   "2",
-                                   "--epochs",
-                                   "1",
-                                   "--max-steps",
-                                   "2",
-                                   "--workers",
-                                   "1",
-                                   "--noval",
-                                   "--noplots",
-                                   "--output",
-                                   folder_.file("run"),
-                                   "data.index_dir=none"};
+    auto words = tiny_train(data(), folder_.file("run"), {"--epochs", "1", "--max-steps", "2"});
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
