@@ -50,8 +50,8 @@ bench: deps
 
 bench-autotune: deps
 	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_BENCHMARKS=ON
-	cmake --build $(BUILD) -j $(JOBS) --target brim bench_autotune
-	$(BUILD)/benchmarks/bench_autotune $(BUILD)/train/cli/brim $(BUILD)/autotune.tsv
+	cmake --build $(BUILD) -j $(JOBS) --target bench_autotune
+	OMP_WAIT_POLICY=passive $(BUILD)/benchmarks/bench_autotune $(BUILD)/autotune.tsv
 
 format:
 	git ls-files '*.h' '*.cpp' | xargs clang-format -i

@@ -1,8 +1,11 @@
 // The held-out campaign of the tuner: for every configuration two small probes make the memory
-// model, larger batches are then predicted and measured. Every probe is a process of its own.
-//   bench_autotune BRIM RESULTS.tsv [MOST_CASES]
+// model, larger batches are then predicted and measured, each in a process of its own.
+//   bench_autotune RESULTS.tsv [MOST_CASES]
 // Resumable: cases that RESULTS.tsv holds are not measured again. Prints the table of
-// docs/autotune.md.
+// docs/autotune_campaign.md.
+#include <ATen/Parallel.h>
+#include "brim/dataloader/torch/libtorch.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -10,12 +13,19 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <sstream>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "brim/autotune/measurement.h"
+#include "brim/autotune/memory_model.h"
 #include "brim/autotune/probe_process.h"
+#include "brim/autotune/training_probe.h"
+#include "brim/cache/memory_budget.h"
+#include "brim/train/classification_loss.h"
+#include "brim/train/cpu_allocator.h"
+#include "brim/train/detection_loss.h"
 
 namespace {
 
@@ -54,6 +64,15 @@ std::vector<Configuration> configurations() {
   add("yolov5n", {160, 224, 320}, "bf16", "sgd");
   add("yolov5s", {160, 224}, "bf16", "sgd");
   add("resnet18", {160, 224}, "bf16", "adamw");
+  // Cheap ones first: a campaign that is cut short has then seen every model.
+  const auto cost = [](const Configuration& c) {
+    static const std::map<std::string, double> kGigaflops{{"yolov5n", 4.5}, {"yolov5s", 16},
+                                                          {"yolov5m", 49},  {"resnet18", 30},
+                                                          {"resnet34", 60}, {"resnet50", 68}};
+    return kGigaflops.at(c.model) * c.image_size * c.image_size;
+  };
+  std::stable_sort(all.begin(), all.end(),
+                   [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
   return all;
 }
 
@@ -85,21 +104,67 @@ class Results {
   std::map<std::string, Measurement> known_;
 };
 
-Measurement measure(const std::string& brim, const Configuration& c, std::int64_t batch) {
-  const std::string file =
-      (std::filesystem::temp_directory_path() / "brim-bench-autotune.yaml").string();
-  std::ofstream(file) << "model:\n  name: " << c.model << "\ntrain:\n  img: " << c.image_size
-                      << "\n  precision: " << c.precision << "\n  optimizer: " << c.optimizer
-                      << "\n";
-  return brim::autotune::run_probe_process({.executable = brim,
-                                            .arguments = {"probe", "--config", file, "--classes",
-                                                          "20", "--boxes", "32", "--probe-batch"},
-                                            .timeout_seconds = 600},
-                                           batch);
+/// A probe of `c` in a process of its own: this program again.
+brim::autotune::ProbeProcessOptions probe_of(const Configuration& c) {
+  return {.executable = std::filesystem::read_symlink("/proc/self/exe").string(),
+          .arguments = {"--probe", c.model, std::to_string(c.image_size), c.precision, c.optimizer},
+          .timeout_seconds = 900};
+}
+
+/// The child's side: as `brim probe`, with 20 classes and 32 boxes per image.
+int serve(const Configuration& c) {
+  constexpr int kClasses = 20;
+  setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "16", 0);
+  setenv("LRU_CACHE_CAPACITY", "16", 0);
+  brim::autotune::enter_probe_process(0);
+  brim::install_cpu_allocator();
+  at::set_num_threads(brim::available_cpus());
+  const auto subject = [&] {
+    brim::autotune::ProbeSubject made;
+    made.network = brim::make_network({.model = c.model, .classes = kClasses});
+    if (const auto* detector = dynamic_cast<const brim::Detector*>(made.network.get()))
+      made.objective = std::make_shared<brim::DetectionLoss>(
+          detector->anchors(), kClasses, brim::DetectionLossOptions{.image_size = c.image_size});
+    else
+      made.objective =
+          std::make_shared<brim::ClassificationLoss>(brim::ClassificationLossOptions{});
+    made.options = {.image_size = c.image_size, .boxes_per_image = 32};
+    made.options.train.optimizer.kind = brim::parse_optimizer(c.optimizer);
+    made.options.train.precision = brim::parse_precision(c.precision);
+    made.options.train.activation_checkpointing = brim::ActivationCheckpointing::Off;
+    return made;
+  };
+  return brim::autotune::serve_probes(
+      [&](std::int64_t batch) { return brim::autotune::measure_training(subject, batch); });
+}
+
+/// Those of `batches` that fit, from `results` where they are known.
+std::map<std::int64_t, Measurement> measure_all(const Configuration& c,
+                                                std::span<const std::int64_t> batches,
+                                                Results& results, bool one_process) {
+  std::map<std::int64_t, Measurement> found;
+  std::unique_ptr<brim::autotune::ProbeProcess> probe;
+  for (const std::int64_t batch : batches) {
+    if (const Measurement* known = results.find(c, batch)) {
+      found[batch] = *known;
+      continue;
+    }
+    if (!probe || !one_process) probe = std::make_unique<brim::autotune::ProbeProcess>(probe_of(c));
+    Measurement m = probe->measure(batch);
+    if (m.outcome != brim::autotune::Outcome::Fits) {
+      std::fprintf(stderr, "%s %d batch %lld: %s\n", c.model.c_str(), c.image_size,
+                   static_cast<long long>(batch), m.detail.c_str());
+      continue;
+    }
+    if (!one_process) m.trace.clear();  // the model sees the two probes alone
+    results.add(c, m);
+    found[batch] = m;
+  }
+  return found;
 }
 
 struct Case {
-  double resident_error, tensor_error;  // (predicted - measured) / measured
+  double error, line_error;  // (predicted - measured) / measured
   const Configuration* configuration;
 };
 
@@ -110,27 +175,30 @@ double at_share(std::vector<double> values, double share) {
 }
 
 void print_row(const std::string& name, const std::vector<Case>& cases) {
-  std::vector<double> resident, tensors;
-  double lowest = 0;
+  std::vector<double> errors, lines;
+  double lowest = 0, highest = 0;
   int under = 0;
   for (const Case& c : cases) {
-    resident.push_back(100 * std::abs(c.resident_error));
-    tensors.push_back(100 * std::abs(c.tensor_error));
-    lowest = std::min(lowest, 100 * c.resident_error);
-    under += c.resident_error < -0.01 ? 1 : 0;
+    errors.push_back(100 * std::abs(c.error));
+    lines.push_back(100 * std::abs(c.line_error));
+    lowest = std::min(lowest, 100 * c.error);
+    highest = std::max(highest, 100 * c.error);
+    under += c.error < -0.01 ? 1 : 0;
   }
-  std::printf("| %s | %zu | %.2f%% | %.2f%% | %.2f%% | %d | %.2f%% | %.2f%% |\n", name.c_str(),
-              cases.size(), at_share(resident, 0.5), at_share(resident, 0.95), lowest, under,
-              at_share(tensors, 0.5), at_share(tensors, 0.95));
+  std::printf("| %s | %zu | %.2f%% | %.2f%% | %.2f%% | %.2f%% | %d | %.2f%% | %.2f%% |\n",
+              name.c_str(), cases.size(), at_share(errors, 0.5), at_share(errors, 0.95), lowest,
+              highest, under, at_share(lines, 0.5), at_share(lines, 0.95));
 }
 
 void print_table(const std::vector<Case>& cases) {
   std::map<std::string, std::vector<Case>> groups;
   for (const Case& c : cases)
-    groups[c.configuration->model + " " + c.configuration->precision].push_back(c);
+    groups[c.configuration->model + " " + c.configuration->precision + " " +
+           c.configuration->optimizer]
+        .push_back(c);
   std::printf(
-      "| cases | number | resident: median error | p95 | largest under-estimate | under-estimates "
-      "above 1%% | tensors: median error | p95 |\n|---|---|---|---|---|---|---|---|\n");
+      "| cases | number | median error | p95 | lowest | highest | under-estimates above 1%% | a "
+      "straight line: median | p95 |\n|---|---|---|---|---|---|---|---|---|\n");
   for (const auto& [name, group] : groups) print_row(name, group);
   print_row("all", cases);
 }
@@ -138,51 +206,28 @@ void print_table(const std::vector<Case>& cases) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::printf("bench_autotune BRIM RESULTS.tsv [MOST_CASES]: run by make bench-autotune\n");
+  if (argc == 6 && std::string(argv[1]) == "--probe")
+    return serve({argv[2], std::atoi(argv[3]), argv[4], argv[5]});
+  if (argc < 2) {
+    std::printf("bench_autotune RESULTS.tsv [MOST_CASES]: run by make bench-autotune\n");
     return 0;
   }
-  Results results(argv[2]);
-  const long most = argc > 3 ? std::atol(argv[3]) : 1'000'000;
+  Results results(argv[1]);
+  const long most = argc > 2 ? std::atol(argv[2]) : 1'000'000;
   const std::vector<Configuration> all = configurations();
   std::vector<Case> cases;
   for (const Configuration& c : all) {
-    std::map<std::int64_t, Measurement> found;
-    std::vector<std::int64_t> batches(std::begin(kProbes), std::end(kProbes));
-    batches.insert(batches.end(), std::begin(kHeldOut), std::end(kHeldOut));
-    for (const std::int64_t batch : batches) {
-      if (static_cast<long>(cases.size()) >= most) break;
-      if (const Measurement* known = results.find(c, batch)) {
-        found[batch] = *known;
-        continue;
-      }
-      const Measurement m = measure(argv[1], c, batch);
-      if (m.outcome != brim::autotune::Outcome::Fits) {
-        std::fprintf(stderr, "%s %d batch %lld: %s\n", c.model.c_str(), c.image_size,
-                     static_cast<long long>(batch), m.detail.c_str());
-        continue;
-      }
-      results.add(c, m);
-      found[batch] = m;
-    }
-    const auto fit_of = [&](auto field) {
-      std::vector<double> x, y;
-      for (const std::int64_t batch : kProbes) {
-        x.push_back(static_cast<double>(batch));
-        y.push_back(static_cast<double>(found[batch].*field));
-      }
-      return brim::autotune::fit_affine(x, y);
-    };
-    if (!found.contains(kProbes[0]) || !found.contains(kProbes[1])) continue;
-    const auto resident = fit_of(&Measurement::resident_peak_bytes);
-    const auto tensors = fit_of(&Measurement::tensor_peak_bytes);
-    for (const std::int64_t batch : kHeldOut) {
-      if (!found.contains(batch)) continue;
-      const auto error = [&](const auto& fit, std::int64_t measured) {
-        return fit.at(static_cast<double>(batch)) / static_cast<double>(measured) - 1;
-      };
-      cases.push_back({error(resident, found[batch].resident_peak_bytes),
-                       error(tensors, found[batch].tensor_peak_bytes), &c});
+    if (static_cast<long>(cases.size()) >= most) break;
+    const auto probes = measure_all(c, kProbes, results, true);
+    if (probes.size() < std::size(kProbes)) continue;
+    std::vector<Measurement> measured;
+    for (const auto& [batch, m] : probes) measured.push_back(m);
+    const brim::autotune::MemoryModel model(measured);
+    if (!model.replays()) std::fprintf(stderr, "%s: the probes' traces differ\n", c.key().c_str());
+    for (const auto& [batch, m] : measure_all(c, kHeldOut, results, false)) {
+      const auto actual = static_cast<double>(m.resident_peak_bytes);
+      cases.push_back({model.at(batch) / actual - 1,
+                       model.line().at(static_cast<double>(batch)) / actual - 1, &c});
     }
   }
   if (cases.empty()) return 1;

@@ -108,24 +108,23 @@ BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options) 
 }
 
 std::optional<ProbeRequest> take_probe_request(int& argc, char** argv) {
-  // ... --brim-probe LIMIT STEPS BATCH
-  if (argc < 5 || argv[argc - 4] != kProbeWord) return std::nullopt;
-  const auto limit = number_in(argv[argc - 3]);
-  const auto steps = number_in(argv[argc - 2]);
-  const auto batch = number_in(argv[argc - 1]);
-  if (!limit || !steps || !batch) return std::nullopt;
-  argc -= 4;
+  // ... --brim-probe LIMIT STEPS
+  if (argc < 4 || argv[argc - 3] != kProbeWord) return std::nullopt;
+  const auto limit = number_in(argv[argc - 2]);
+  const auto steps = number_in(argv[argc - 1]);
+  if (!limit || !steps) return std::nullopt;
+  argc -= 3;
   argv[argc] = nullptr;
   enter_probe_process(*limit);
   install_cpu_allocator({.byte_limit = *limit});
-  return ProbeRequest{*batch, *limit, static_cast<int>(*steps)};
+  return ProbeRequest{*limit, static_cast<int>(*steps)};
 }
 
 int answer_probe(const ProbeRequest& request, const StepFunction& step) {
-  const Measurement found =
-      detail::measure_steps(request.batch, request.steps, [&] { step(request.batch); });
-  const std::string line = to_json(found) + "\n";
-  return write(STDOUT_FILENO, line.data(), line.size()) == std::ssize(line) ? 0 : 1;
+  return serve_probes([&](std::int64_t batch) {
+    release_cpu_memory();
+    return detail::measure_steps(batch, request.steps, [&] { step(batch); });
+  });
 }
 
 BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& options,
@@ -141,8 +140,9 @@ BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& opt
       process.arguments.end(),
       {std::string(kProbeWord), std::to_string(goal.byte_budget - goal.reserved_for_loader),
        std::to_string(options.steps)});
+  ProbeProcess probe(std::move(process));
   return choose_batch(options.space, goal,
-                      [&](std::int64_t batch) { return run_probe_process(process, batch); });
+                      [&](std::int64_t batch) { return probe.measure(batch); });
 }
 
 }  // namespace brim::autotune

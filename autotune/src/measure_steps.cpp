@@ -9,8 +9,10 @@
 #include <cstdio>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "brim/cache/memory_budget.h"
+#include "brim/train/allocation_trace.h"
 #include "brim/train/compat.h"
 #include "brim/train/cpu_allocator.h"
 
@@ -53,29 +55,24 @@ std::string first_line(const std::string& text) {
 
 }  // namespace
 
-Measurement measure_steps(std::int64_t batch, int steps, const std::function<void()>& step,
-                          const std::function<void()>& finish) {
+Measurement measure_run(std::int64_t batch, const std::function<void(Measurement&)>& run) {
   const auto start = Clock::now();
   Measurement result;
   result.batch = batch;
   result.outcome = Outcome::Fits;
   reset_allocator_peaks();
   const bool forgot = forget_resident_peak();
-  double fastest = std::numeric_limits<double>::infinity();
+  record_allocations();
   try {
-    for (int i = 0; i < std::max(2, steps); ++i) {
-      const auto begin = Clock::now();
-      step();
-      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-      if (i > 0) fastest = std::min(fastest, seconds);
-    }
-    if (finish) finish();
-    result.seconds_per_step = fastest;
+    run(result);
   } catch (const std::exception& error) {
+    take_allocation_trace();  // ended early: good for nothing
+    result.trace.clear();
     if (!is_out_of_memory(error)) throw;
     result.outcome = Outcome::OutOfMemory;
     result.detail = first_line(error.what());
   }
+  if (AllocationTrace rest = take_allocation_trace(); !rest.empty()) result.trace = std::move(rest);
   const AllocatorStatistics statistics = allocator_statistics();
   result.tensor_peak_bytes = statistics.peak_live;
   result.reserved_peak_bytes = statistics.peak_reserved;
@@ -88,6 +85,19 @@ Measurement measure_steps(std::int64_t batch, int steps, const std::function<voi
   }
   result.wall_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return result;
+}
+
+Measurement measure_steps(std::int64_t batch, int steps, const std::function<void()>& step) {
+  return measure_run(batch, [&](Measurement& result) {
+    double fastest = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < std::max(2, steps); ++i) {
+      const auto begin = Clock::now();
+      step();
+      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      if (i > 0) fastest = std::min(fastest, seconds);
+    }
+    result.seconds_per_step = fastest;
+  });
 }
 
 }  // namespace brim::autotune::detail

@@ -7,9 +7,11 @@
 
 namespace brim::autotune::detail {
 
-/// Runs `step` and tells how it went: out-of-memory in any shape is an Outcome, all else is passed
-/// on. The fastest of all runs but the first counts; `finish` (evaluation) runs once at the end.
-Measurement measure_steps(std::int64_t batch, int steps, const std::function<void()>& step,
-                          const std::function<void()>& finish = {});
+/// Runs `run` and tells what it took: its memory peaks and its allocation trace. `run` sets the
+/// times. Out-of-memory in any shape is an Outcome, all else is passed on.
+Measurement measure_run(std::int64_t batch, const std::function<void(Measurement&)>& run);
+
+/// measure_run of `steps` equal steps; the fastest of all but the first counts.
+Measurement measure_steps(std::int64_t batch, int steps, const std::function<void()>& step);
 
 }  // namespace brim::autotune::detail

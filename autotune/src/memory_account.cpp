@@ -61,7 +61,7 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
     const LayerWatch watch(*network, account.layers);
     trainer.step(images);
   }
-  const AllocatorStatistics memory = allocator_statistics();
+  const std::int64_t reserved = allocator_statistics().reserved;
   account.parameters = bytes_of(network->parameters());
   account.buffers = bytes_of(network->buffers());
   for (const torch::Tensor& parameter : network->parameters())
@@ -75,11 +75,13 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
     layer.bytes = std::max<std::int64_t>(0, layer.bytes);
     account.activations += layer.bytes;
   }
-  const std::int64_t step_peak = memory.peak_live - before;
+  // Beyond what layers keep, at the end of the forward pass or in the loss: the backward pass gives
+  // activations back as gradients come.
+  const auto phases = allocator_phases();
+  const std::int64_t peak = std::max(phases.at("forward").live, phases.at("loss").live);
   const std::int64_t floats = account.input / 5 * 4;
-  account.workspace =
-      std::max<std::int64_t>(0, step_peak - account.activations - account.gradients - floats);
-  account.runtime = std::max<std::int64_t>(0, read_memory_limits().own_resident - memory.reserved);
+  account.workspace = std::max<std::int64_t>(0, peak - before - account.activations - floats);
+  account.runtime = std::max<std::int64_t>(0, read_memory_limits().own_resident - reserved);
   return account;
 }
 

@@ -6,12 +6,15 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "brim/cache/error.h"
 
@@ -26,87 +29,142 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Everything the child writes until it closes the pipe or the time is over.
-std::string read_until(int fd, Clock::time_point start, double timeout_seconds, bool& timed_out) {
-  std::string text;
-  char buffer[4096];
-  for (;;) {
-    const double left = timeout_seconds - seconds_since(start);
-    pollfd waiting{.fd = fd, .events = POLLIN, .revents = 0};
-    const int ready = left > 0 ? poll(&waiting, 1, static_cast<int>(left * 1000) + 1) : 0;
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready <= 0) {
-      timed_out = true;
-      return text;
-    }
-    const ssize_t got = read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return text;
-    text.append(buffer, static_cast<std::size_t>(got));
-  }
-}
-
-std::string last_line(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text.substr(text.rfind('\n') + 1);
-}
-
 }  // namespace
 
-Measurement run_probe_process(const ProbeProcessOptions& options, std::int64_t batch) {
-  const auto start = Clock::now();
-  Measurement died;
-  died.batch = batch;
-  int pipe_ends[2];
-  if (pipe2(pipe_ends, O_CLOEXEC) != 0) {
-    died.detail = std::string("cannot make a pipe: ") + std::strerror(errno);
-    return died;
+ProbeProcess::ProbeProcess(ProbeProcessOptions options) : options_(std::move(options)) {}
+
+ProbeProcess::~ProbeProcess() {
+  if (child_ > 0) kill(static_cast<pid_t>(child_), SIGKILL);
+  end();
+}
+
+void ProbeProcess::start() {
+  if (child_ > 0) return;
+  refused_.clear();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    refused_ = std::string("cannot make a socket: ") + std::strerror(errno);
+    return;
   }
-  std::vector<std::string> words{options.executable};
-  words.insert(words.end(), options.arguments.begin(), options.arguments.end());
-  words.push_back(std::to_string(batch));
+  std::vector<std::string> words{options_.executable};
+  words.insert(words.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   pid_t child = -1;
   const int failed =
-      posix_spawn(&child, options.executable.c_str(), &actions, nullptr, argv.data(), environ);
+      posix_spawn(&child, options_.executable.c_str(), &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
-  close(pipe_ends[1]);
+  close(ends[1]);
   if (failed != 0) {
-    close(pipe_ends[0]);
-    died.detail = "cannot start " + options.executable + ": " + std::strerror(failed);
-    return died;
+    close(ends[0]);
+    refused_ = "cannot start " + options_.executable + ": " + std::strerror(failed);
+    return;
   }
-  bool timed_out = false;
-  const std::string text = read_until(pipe_ends[0], start, options.timeout_seconds, timed_out);
-  close(pipe_ends[0]);
-  if (timed_out) kill(child, SIGKILL);
+  child_ = child;
+  channel_ = ends[0];
+}
+
+std::string ProbeProcess::end() {
+  if (child_ <= 0) return "";
+  close(channel_);
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  while (waitpid(static_cast<pid_t>(child_), &status, 0) < 0 && errno == EINTR) {
   }
-  died.wall_seconds = seconds_since(start);
-  if (timed_out) {
-    died.detail =
-        "took longer than " + std::to_string(static_cast<int>(options.timeout_seconds)) + " s";
-    return died;
+  child_ = -1;
+  channel_ = -1;
+  if (WIFSIGNALED(status)) return std::string("ended by signal ") + strsignal(WTERMSIG(status));
+  return "exit code " + std::to_string(WEXITSTATUS(status));
+}
+
+/// Up to the end of a line; without one where the child ended or its time is over.
+std::string ProbeProcess::read_line(double until_seconds) {
+  const auto start = Clock::now();
+  std::string text;
+  char buffer[1 << 16];
+  while (text.empty() || text.back() != '\n') {
+    const double left = until_seconds - seconds_since(start);
+    pollfd waiting{.fd = channel_, .events = POLLIN, .revents = 0};
+    const int ready = left > 0 ? poll(&waiting, 1, static_cast<int>(left * 1000) + 1) : 0;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) {
+      kill(static_cast<pid_t>(child_), SIGKILL);
+      return text;
+    }
+    const ssize_t got = read(channel_, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    text.append(buffer, static_cast<std::size_t>(got));
   }
-  if (WIFSIGNALED(status)) {
-    died.detail = std::string("ended by signal ") + strsignal(WTERMSIG(status));
-    return died;
+  return text;
+}
+
+Measurement ProbeProcess::died(std::int64_t batch, std::string why) const {
+  Measurement result;
+  result.batch = batch;
+  result.detail = std::move(why);
+  return result;
+}
+
+Measurement ProbeProcess::measure(std::int64_t batch) {
+  const auto begin = Clock::now();
+  start();
+  if (child_ <= 0) return died(batch, refused_);
+  const std::string question = std::to_string(batch) + "\n";
+  // A child that is gone shows in the reading.
+  static_cast<void>(send(channel_, question.data(), question.size(), MSG_NOSIGNAL));
+  const std::string line = read_line(options_.timeout_seconds);
+  const double wall = seconds_since(begin);
+  Measurement result;
+  if (line.empty() || line.back() != '\n') {
+    const std::string how = end();
+    const bool late = wall >= options_.timeout_seconds;
+    result =
+        died(batch, late ? "took longer than " +
+                               std::to_string(static_cast<int>(options_.timeout_seconds)) + " s"
+                         : how);
+  } else {
+    try {
+      result = measurement_from_json(line);
+    } catch (const Error& error) {
+      kill(static_cast<pid_t>(child_), SIGKILL);
+      end();
+      result = died(batch, error.message());
+    }
   }
-  try {
-    Measurement measurement = measurement_from_json(last_line(text));
-    measurement.wall_seconds = died.wall_seconds;
-    return measurement;
-  } catch (const Error& error) {
-    died.detail = "exit code " + std::to_string(WEXITSTATUS(status)) + ", " + error.message();
-    return died;
+  result.wall_seconds = wall;
+  return result;
+}
+
+int serve_probes(const std::function<Measurement(std::int64_t batch)>& measure) {
+  std::string text;
+  char buffer[256];
+  for (;;) {
+    const std::size_t end = text.find('\n');
+    if (end == std::string::npos) {
+      const ssize_t got = read(STDIN_FILENO, buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return 0;
+      text.append(buffer, static_cast<std::size_t>(got));
+      continue;
+    }
+    std::int64_t batch = 0;
+    const auto number = std::from_chars(text.data(), text.data() + end, batch);
+    if (number.ptr != text.data() + end || batch < 1) return 2;
+    text.erase(0, end + 1);
+    const std::string line = to_json(measure(batch)) + "\n";
+    for (std::size_t at = 0; at < line.size();) {
+      const ssize_t put = write(STDOUT_FILENO, line.data() + at, line.size() - at);
+      if (put < 0 && errno == EINTR) continue;
+      if (put <= 0) return 1;
+      at += static_cast<std::size_t>(put);
+    }
   }
 }
 
@@ -129,15 +187,17 @@ std::string to_json(const Measurement& m) {
   const char* outcome = m.outcome == Outcome::Fits          ? "fits"
                         : m.outcome == Outcome::OutOfMemory ? "out of memory"
                                                             : "died";
-  return nlohmann::json({{"batch", m.batch},
-                         {"outcome", outcome},
-                         {"tensor_peak_bytes", m.tensor_peak_bytes},
-                         {"reserved_peak_bytes", m.reserved_peak_bytes},
-                         {"resident_peak_bytes", m.resident_peak_bytes},
-                         {"seconds_per_step", m.seconds_per_step},
-                         {"wall_seconds", m.wall_seconds},
-                         {"detail", m.detail}})
-      .dump();
+  nlohmann::json document{{"batch", m.batch},
+                          {"outcome", outcome},
+                          {"tensor_peak_bytes", m.tensor_peak_bytes},
+                          {"reserved_peak_bytes", m.reserved_peak_bytes},
+                          {"resident_peak_bytes", m.resident_peak_bytes},
+                          {"seconds_per_step", m.seconds_per_step},
+                          {"optimizer_seconds", m.optimizer_seconds},
+                          {"wall_seconds", m.wall_seconds},
+                          {"detail", m.detail}};
+  if (!m.trace.empty()) document["trace"] = m.trace;
+  return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 Measurement measurement_from_json(const std::string& line) {
@@ -153,8 +213,10 @@ Measurement measurement_from_json(const std::string& line) {
     m.reserved_peak_bytes = document.at("reserved_peak_bytes");
     m.resident_peak_bytes = document.at("resident_peak_bytes");
     m.seconds_per_step = document.at("seconds_per_step");
+    m.optimizer_seconds = document.at("optimizer_seconds");
     m.wall_seconds = document.at("wall_seconds");
     m.detail = document.at("detail");
+    if (document.contains("trace")) m.trace = document.at("trace").get<AllocationTrace>();
     return m;
   } catch (const nlohmann::json::exception&) {
     throw Error("no measurement in '" + line.substr(0, 200) + "'");

@@ -4,54 +4,95 @@
 #include <cmath>
 #include <cstdio>
 
+#include "brim/autotune/memory_model.h"
 #include "brim/cache/error.h"
 #include "brim/cache/memory_budget.h"
 
 namespace brim::autotune {
 namespace {
 
-/// The measurements that a model can be made of, and that model.
-void refit(BatchPlan& plan) {
-  std::vector<double> batches, bytes, seconds;
-  for (const Measurement& m : plan.tried) {
-    if (m.outcome != Outcome::Fits) continue;
+std::vector<Measurement> fitting(const std::vector<Measurement>& tried) {
+  std::vector<Measurement> all;
+  for (const Measurement& m : tried)
+    if (m.outcome == Outcome::Fits) all.push_back(m);
+  return all;
+}
+
+/// What the measurements so far say of memory and time.
+MemoryModel refit(BatchPlan& plan) {
+  const std::vector<Measurement> measured = fitting(plan.tried);
+  MemoryModel model(measured);
+  std::vector<double> batches, seconds;
+  for (const Measurement& m : measured) {
     batches.push_back(static_cast<double>(m.batch));
-    bytes.push_back(static_cast<double>(m.resident_peak_bytes));
     seconds.push_back(m.seconds_per_step);
   }
-  plan.memory = fit_affine(batches, bytes);
+  plan.memory = model.line();
+  plan.memory.relative_error = model.relative_error();
   plan.step_seconds = fit_affine(batches, seconds);
-  plan.memory.slope = std::max(plan.memory.slope, 1.0);
-  plan.step_seconds.constant = std::max(plan.step_seconds.constant, 0.0);
+  if (plan.step_seconds.constant < 0)  // noise: a step takes nothing without images at the least
+    plan.step_seconds = {0, seconds.back() / batches.back(), plan.step_seconds.relative_error};
+  return model;
 }
 
-std::int64_t largest_that_fits(const BatchPlan& plan, double allowed_bytes,
+/// Largest batch whose predicted peak is allowed, by halving: peaks grow with the batch.
+std::int64_t largest_that_fits(const MemoryModel& model, double allowed_bytes,
                                const SearchSpace& space) {
-  const double batch = (allowed_bytes - plan.memory.constant) / plan.memory.slope;
-  if (batch < 1) return 0;
-  return std::min(space.max_batch, static_cast<std::int64_t>(std::floor(batch)));
-}
-
-/// Smallest batch whose throughput b / (c + s b) is within `tolerance` of its limit 1 / s.
-std::int64_t smallest_near_best(const AffineFit& seconds, double tolerance) {
-  if (seconds.slope <= 0) return 1;
-  const double batch = (1 - tolerance) * seconds.constant / (tolerance * seconds.slope);
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(batch)));
-}
-
-/// The divisor of `nominal` nearest above `batch`, so that accumulation adds up evenly.
-std::int64_t round_up_to_divisor(std::int64_t batch, std::int64_t nominal) {
-  for (std::int64_t candidate = batch; candidate < nominal; ++candidate) {
-    if (nominal % candidate == 0) return candidate;
+  std::int64_t fits = 0, too_large = space.max_batch + 1;
+  while (too_large - fits > 1) {
+    const std::int64_t middle = fits + (too_large - fits) / 2;
+    (model.at(middle) <= allowed_bytes ? fits : too_large) = middle;
   }
-  return nominal;
+  return fits;
 }
 
-std::int64_t round_down_to_divisor(std::int64_t batch, std::int64_t nominal) {
+double seconds_per_image(const AffineFit& step, std::int64_t batch) {
+  return step.at(static_cast<double>(batch)) / static_cast<double>(batch);
+}
+
+/// The smallest divisor of the nominal batch (so that accumulation adds up evenly) that is within
+/// the tolerance of the fastest one and not below the floor. The optimiser does not matter here: it
+/// runs once per nominal batch.
+std::int64_t smallest_near_best(const AffineFit& step, const Goal& goal) {
+  double best = seconds_per_image(step, goal.nominal_batch);
+  for (std::int64_t batch = 1; batch < goal.nominal_batch; ++batch)
+    if (goal.nominal_batch % batch == 0) best = std::min(best, seconds_per_image(step, batch));
+  for (std::int64_t batch = 1; batch < goal.nominal_batch; ++batch) {
+    if (goal.nominal_batch % batch != 0 || batch < goal.batch_norm_floor) continue;
+    if (seconds_per_image(step, batch) * (1 - goal.throughput_tolerance) <= best) return batch;
+  }
+  return goal.nominal_batch;
+}
+
+/// The largest micro-batch up to `batch` whose multiples come within 5% of the nominal batch.
+std::int64_t largest_even_batch(std::int64_t batch, std::int64_t nominal) {
   for (std::int64_t candidate = std::min(batch, nominal); candidate > 1; --candidate) {
-    if (nominal % candidate == 0) return candidate;
+    const std::int64_t parts = (nominal + candidate / 2) / candidate;
+    if (20 * std::abs(parts * candidate - nominal) <= nominal) return candidate;
   }
   return 1;
+}
+
+/// Fastest of those measured: it does not depend on the batch.
+double optimizer_seconds(const std::vector<Measurement>& tried) {
+  double fastest = 0;
+  for (const Measurement& m : fitting(tried))
+    if (m.optimizer_seconds > 0)
+      fastest = fastest > 0 ? std::min(fastest, m.optimizer_seconds) : m.optimizer_seconds;
+  return fastest;
+}
+
+/// True where the model may be believed without a probe: within the range that the campaign of
+/// docs/autotune_campaign.md covers, and far below what is allowed.
+bool needs_no_probe(const BatchPlan& plan, const MemoryModel& model, double allowed_bytes) {
+  constexpr std::int64_t kRange = 4;
+  constexpr double kFar = 0.85;
+  std::int64_t largest = 0;
+  for (const Measurement& m : plan.tried)
+    if (m.outcome == Outcome::Fits) largest = std::max(largest, m.batch);
+  if (plan.batch <= largest) return true;
+  return fitting(plan.tried).size() > 1 && plan.batch <= kRange * largest &&
+         model.at(plan.batch) <= kFar * allowed_bytes;
 }
 
 std::string sentence(const BatchPlan& plan, const Goal& goal, bool limited_by_memory) {
@@ -108,25 +149,21 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& 
     plan.tried.push_back(probe(space.min_batch));
     if (plan.tried.back().outcome != Outcome::Fits) throw_too_small(plan, goal);
   }
-  refit(plan);
+  MemoryModel model = refit(plan);
 
   bool limited_by_memory = false;
   for (;;) {
-    plan.largest_batch = std::max(largest_that_fits(plan, allowed, space), std::int64_t{0});
+    plan.largest_batch = largest_that_fits(model, allowed, space);
     for (const Measurement& m : plan.tried) {
       if (m.outcome != Outcome::Fits)
         plan.largest_batch = std::min(plan.largest_batch, m.batch - 1);
     }
     if (plan.largest_batch < space.min_batch) throw_too_small(plan, goal);
     std::int64_t wanted = goal.fixed_batch;
-    if (wanted == 0) {
-      wanted = std::max(smallest_near_best(plan.step_seconds, goal.throughput_tolerance),
-                        goal.batch_norm_floor);
-      wanted = round_up_to_divisor(std::min(wanted, goal.nominal_batch), goal.nominal_batch);
-    }
+    if (wanted == 0) wanted = smallest_near_best(plan.step_seconds, goal);
     limited_by_memory = wanted > plan.largest_batch;
     plan.batch = limited_by_memory && goal.fixed_batch == 0
-                     ? round_down_to_divisor(plan.largest_batch, goal.nominal_batch)
+                     ? largest_even_batch(plan.largest_batch, goal.nominal_batch)
                      : wanted;
     if (limited_by_memory && goal.fixed_batch > 0) throw_too_small(plan, goal);
 
@@ -136,21 +173,18 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& 
       plan.measured_peak_bytes = measured->resident_peak_bytes;
       break;
     }
-    const bool interpolated = std::any_of(plan.tried.begin(), plan.tried.end(), [&](const auto& m) {
-      return m.outcome == Outcome::Fits && m.batch > plan.batch;
-    });
-    if (interpolated || plan.tried.size() >= kMostProbes) break;
+    if (needs_no_probe(plan, model, allowed) || plan.tried.size() >= kMostProbes) break;
     plan.tried.push_back(probe(plan.batch));
-    if (plan.tried.back().outcome == Outcome::Fits) refit(plan);
+    if (plan.tried.back().outcome == Outcome::Fits) model = refit(plan);
   }
 
   plan.accumulate = std::max<std::int64_t>(
       1, static_cast<std::int64_t>(std::llround(static_cast<double>(goal.nominal_batch) /
                                                 static_cast<double>(plan.batch))));
   plan.predicted_peak_bytes =
-      static_cast<std::int64_t>(plan.memory.at(static_cast<double>(plan.batch))) +
-      goal.reserved_for_loader;
-  const double seconds = plan.step_seconds.at(static_cast<double>(plan.batch));
+      static_cast<std::int64_t>(model.at(plan.batch)) + goal.reserved_for_loader;
+  const double seconds = plan.step_seconds.at(static_cast<double>(plan.batch)) +
+                         optimizer_seconds(plan.tried) / static_cast<double>(plan.accumulate);
   plan.predicted_images_per_second = seconds > 0 ? static_cast<double>(plan.batch) / seconds : 0;
   if (plan.batch < goal.batch_norm_floor) {
     plan.warnings.push_back("a micro-batch of " + std::to_string(plan.batch) + " is below " +

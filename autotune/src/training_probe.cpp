@@ -1,9 +1,13 @@
 #include "brim/autotune/training_probe.h"
 
+#include <algorithm>
+#include <chrono>
+#include <memory>
 #include <optional>
 
 #include "brim/dataloader/random.h"
 #include "brim/train/cpu_allocator.h"
+#include "brim/train/memory_scope.h"
 #include "brim/train/training_scope.h"
 #include "measure_steps.h"
 #include "worst_batch.h"
@@ -45,24 +49,76 @@ void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOption
   network.forward(normalize_images(batch.images.to(options.train.device)));
 }
 
-}  // namespace
+constexpr double kTimedSeconds = 0.3;  // small steps are repeated for so long
+constexpr int kMostTimed = 4;
 
-Measurement measure_training(const std::shared_ptr<Network>& network,
-                             const std::shared_ptr<Objective>& objective,
-                             const TrainingProbeOptions& options, std::int64_t batch) {
-  try {
-    TrainOptions train = options.train;
+/// The steps of one measurement, with the optimiser where it is said.
+class ProbeSteps {
+ public:
+  ProbeSteps(const ProbeSubject& subject, std::int64_t batch) {
+    TrainOptions train = subject.options.train;
     train.batch_size = train.nominal_batch = batch;
     train.folder.clear();
-    Trainer trainer(network, objective, train);
-    const TensorBatch images = detail::worst_batch(*network, options, batch);
-    const auto step = [&] {
-      // The trainer survives what a measurement has to report.
-      if (trainer.step(images).micro_batches > 1)
-        TORCH_CHECK_WITH(OutOfMemoryError, false, "out of memory: the step had to be split");
+    // Asked between the backward pass and the optimiser.
+    train.schedule = [this](int, std::int64_t, std::int64_t) {
+      constexpr std::int64_t kNever = std::int64_t{1} << 40;
+      optimizing_ = Clock::now();
+      return StepPlan{{0.01, 0.01, 0.01}, 0.9, optimizes_ ? 1 : kNever};
     };
-    return detail::measure_steps(batch, options.steps, step,
-                                 [&] { evaluate_once(*network, trainer, options, images); });
+    trainer_ = std::make_unique<Trainer>(subject.network, subject.objective, train);
+  }
+
+  struct Seconds {
+    double step = 0, optimizer = 0;
+  };
+  Seconds run(const TensorBatch& images, bool optimizes) {
+    using FloatSeconds = std::chrono::duration<double>;
+    optimizes_ = optimizes;
+    const auto begin = Clock::now();
+    const StepEvent event = trainer_->step(images);
+    // The trainer survives what a measurement has to report.
+    if (event.micro_batches > 1)
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "out of memory: the step had to be split");
+    return {FloatSeconds(optimizing_ - begin).count(),
+            FloatSeconds(Clock::now() - optimizing_).count()};
+  }
+  Trainer& trainer() { return *trainer_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool optimizes_ = true;
+  Clock::time_point optimizing_{};
+  std::unique_ptr<Trainer> trainer_;
+};
+
+void run_probe(const ProbeSubject& subject, std::int64_t batch, Measurement& result) {
+  const auto images_of = [&](std::int64_t images) {
+    return detail::worst_batch(*subject.network, subject.options, images);
+  };
+  ProbeSteps steps(subject, batch);
+  const TensorBatch images = images_of(batch);
+  steps.run(images_of(std::min<std::int64_t>(batch, 2)), true);
+  steps.run(images, false);
+  const ProbeSteps::Seconds last = steps.run(images, true);
+  result.optimizer_seconds = last.optimizer;
+  result.seconds_per_step = last.step;
+  evaluate_once(*subject.network, steps.trainer(), subject.options, images);
+  result.trace = take_allocation_trace();  // what follows depends on how fast the machine is
+  double spent = last.step;
+  for (int i = 1; i < kMostTimed && spent < kTimedSeconds; ++i) {
+    const double again = steps.run(images, false).step;
+    result.seconds_per_step = std::min(result.seconds_per_step, again);
+    spent += again;
+  }
+}
+
+}  // namespace
+
+Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch) {
+  const TrainingScope given_back;
+  try {
+    return detail::measure_run(batch,
+                               [&](Measurement& result) { run_probe(make(), batch, result); });
   } catch (const std::exception& error) {
     // Nothing of the case itself is at fault here: the trainer refuses when not one image fits.
     Measurement failed;

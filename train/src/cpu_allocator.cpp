@@ -10,7 +10,10 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <optional>
+#include <unordered_map>
 
+#include "brim/train/allocation_trace.h"
 #include "page_heap.h"
 
 namespace brim {
@@ -23,6 +26,27 @@ struct Peak {
     live = std::max(live, now_live);
     reserved = std::max(reserved, now_reserved);
   }
+};
+
+/// Writes an AllocationTrace down.
+class Recorder {
+ public:
+  void allocate(const void* block, std::size_t bytes) {
+    live_[block] = allocations_++;
+    trace_.push_back(static_cast<std::int64_t>(bytes));
+  }
+  void free(const void* block) {
+    const auto found = live_.find(block);
+    if (found == live_.end()) return;  // made before the recording
+    trace_.push_back(-found->second - 1);
+    live_.erase(found);
+  }
+  AllocationTrace take() { return std::move(trace_); }
+
+ private:
+  AllocationTrace trace_;
+  std::unordered_map<const void*, std::int64_t> live_;
+  std::int64_t allocations_ = 0;
 };
 
 void free_tensor(void* pointer);
@@ -46,6 +70,7 @@ class Pool final : public c10::Allocator {
       return;
     }
     const std::lock_guard lock(mutex_);
+    if (recorder_) recorder_->free(pointer);
     heap_.free(pointer);
   }
 
@@ -90,6 +115,18 @@ class Pool final : public c10::Allocator {
   void inject_failure(std::int64_t index) {
     const std::lock_guard lock(mutex_);
     fail_at_ = index < 0 ? -1 : allocations_ + index;
+  }
+
+  void record() {
+    const std::lock_guard lock(mutex_);
+    recorder_.emplace();
+  }
+
+  AllocationTrace take_trace() {
+    const std::lock_guard lock(mutex_);
+    AllocationTrace trace = recorder_ ? recorder_->take() : AllocationTrace{};
+    recorder_.reset();
+    return trace;
   }
 
   Peak enter_phase() {
@@ -143,6 +180,7 @@ class Pool final : public c10::Allocator {
     }
     if (found == nullptr) fail(bytes);
     ++allocations_;
+    if (recorder_) recorder_->allocate(found, bytes);
     all_.raise(live(), reserved());
     phase_.raise(live(), reserved());
     return {found, found, &free_tensor, c10::Device(c10::DeviceType::CPU)};
@@ -183,6 +221,7 @@ class Pool final : public c10::Allocator {
   Reservation held_;
   Peak all_, phase_;
   std::map<std::string, PhasePeak> phases_;
+  std::optional<Recorder> recorder_;
 };
 
 std::atomic<Pool*> g_pool{nullptr};
@@ -239,6 +278,15 @@ std::int64_t release_cpu_memory() {
 
 void inject_allocation_failure(std::int64_t index) {
   if (Pool* pool = g_pool.load(); pool != nullptr) pool->inject_failure(index);
+}
+
+void record_allocations() {
+  if (Pool* pool = g_pool.load(); pool != nullptr) pool->record();
+}
+
+AllocationTrace take_allocation_trace() {
+  Pool* pool = g_pool.load();
+  return pool != nullptr ? pool->take_trace() : AllocationTrace{};
 }
 
 AllocatorPhase::AllocatorPhase(const char* name) : name_(name) {

@@ -26,7 +26,7 @@ struct PageHeap::Block {
   Block* previous_free;
 };
 
-PageHeap::PageHeap(std::size_t virtual_bytes) {
+PageHeap::PageHeap(std::size_t virtual_bytes, Pages pages) {
   std::size_t want = round_up(std::max(virtual_bytes, kLeastReserve), kChunk);
   void* found = MAP_FAILED;
   for (; want >= kLeastReserve; want = round_up(want / 2, kChunk)) {
@@ -40,8 +40,9 @@ PageHeap::PageHeap(std::size_t virtual_bytes) {
   base_ = round_up(mapping_, kChunk);
   end_ = base_ + want;
   committed_.assign(want / kChunk, false);
-  // Huge pages: a 2 MiB chunk then costs one fault instead of 512. Only advice; it may be refused.
-  ::madvise(reinterpret_cast<void*>(base_), want, MADV_HUGEPAGE);
+  // Only advice; it may be refused.
+  ::madvise(reinterpret_cast<void*>(base_), want,
+            pages == Pages::Huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   if (!commit(base_, base_ + kHeader, SIZE_MAX)) {
     ::munmap(found, mapping_bytes_);
     throw std::bad_alloc();

@@ -15,9 +15,12 @@ class PageHeap {
   static constexpr std::size_t kAlignment = 64;
   static constexpr std::size_t kChunk = std::size_t{2} << 20;
 
+  /// Huge: a chunk costs one fault instead of 512. Small: for heaps that are hardly touched.
+  enum class Pages : std::uint8_t { Huge, Small };
+
   /// Reserves `virtual_bytes` of address space, or what half, quarter, ... of it the process may.
   /// Throws std::bad_alloc when not even 16 MiB can be had.
-  explicit PageHeap(std::size_t virtual_bytes);
+  explicit PageHeap(std::size_t virtual_bytes, Pages pages = Pages::Huge);
   ~PageHeap();
   PageHeap(const PageHeap&) = delete;
   PageHeap& operator=(const PageHeap&) = delete;

@@ -42,11 +42,32 @@ TEST(AffineFit, RecoversALine) {
 TEST(ChooseBatch, TakesTheSmallestBatchNearTheBestThroughput) {
   FakeDevice device;
   const BatchPlan plan = choose_batch({}, {.byte_budget = 16LL << 30}, device.probe());
-  // within 3% of 1 / 0.04: b >= 0.97 * 0.05 / (0.03 * 0.04) = 40.4, next divisor of 64 is 64
-  EXPECT_EQ(plan.batch, 64);
-  EXPECT_EQ(plan.accumulate, 1);
-  EXPECT_LE(device.probes, 3);
-  EXPECT_EQ(plan.measured_peak_bytes, device.constant + 64 * device.slope);
+  // An image takes 0.0408 s at 64 and 0.0416 s, 2% more, at 32; 16 takes 6% more.
+  EXPECT_EQ(plan.batch, 32);
+  EXPECT_EQ(plan.accumulate, 2);
+  EXPECT_EQ(device.probes, 2);  // the model holds at twice the largest probe, far below the budget
+  EXPECT_EQ(plan.predicted_peak_bytes, device.constant + 32 * device.slope);
+}
+
+TEST(ChooseBatch, VerifiesAChoiceThatComesNearTheBudget) {
+  FakeDevice device;
+  const BatchPlan plan = choose_batch({}, {.byte_budget = 1300 * kMiB}, device.probe());
+  EXPECT_EQ(plan.batch, 32);
+  EXPECT_EQ(device.probes, 3);
+  EXPECT_EQ(plan.measured_peak_bytes, device.constant + 32 * device.slope);
+}
+
+TEST(ChooseBatch, CountsTheOptimiserOncePerNominalBatch) {
+  FakeDevice device;
+  device.step_constant = 0;
+  const auto with_optimizer = [&](std::int64_t batch) {
+    Measurement m = device.probe()(batch);
+    m.optimizer_seconds = 0.64;
+    return m;
+  };
+  const BatchPlan plan = choose_batch({}, {.byte_budget = 16LL << 30}, with_optimizer);
+  EXPECT_EQ(plan.batch, 16);  // a costly optimiser is no reason for larger micro-batches
+  EXPECT_NEAR(plan.predicted_images_per_second, 64 / (64 * 0.04 + 0.64), 1e-6);
 }
 
 TEST(ChooseBatch, NeverGoesBelowTheBatchNormFloorForSpeed) {
@@ -98,31 +119,50 @@ TEST(ChooseBatch, AUsersOwnBatchIsOnlyVerified) {
   EXPECT_EQ(device.probes, 1);
 }
 
-TEST(ProbeProcess, ReadsTheLastLineOfAChild) {
+ProbeProcessOptions shell(const std::string& script, double timeout_seconds = 10) {
+  return {.executable = "/bin/sh", .arguments = {"-c", script}, .timeout_seconds = timeout_seconds};
+}
+
+TEST(ProbeProcess, AsksOneChildForOneBatchAfterAnother) {
   Measurement written;
-  written.batch = 9;
   written.outcome = Outcome::Fits;
   written.resident_peak_bytes = 123456789;
-  written.seconds_per_step = 0.25;
-  const std::string script = "echo noise; echo '" + to_json(written) + "'";
-  const Measurement read =
-      run_probe_process({.executable = "/bin/sh", .arguments = {"-c", script}}, 9);
-  EXPECT_EQ(read.outcome, Outcome::Fits);
-  EXPECT_EQ(read.resident_peak_bytes, 123456789);
-  EXPECT_EQ(read.seconds_per_step, 0.25);
-  EXPECT_GT(read.wall_seconds, 0);
+  written.trace = {64, 128, -1, -2};
+  // Answers with its own process id as the tensor peak.
+  const std::string line = to_json(written), key = "\"tensor_peak_bytes\":";
+  const std::size_t at = line.find(key) + key.size();
+  const std::string script =
+      "while read batch; do echo '" + line.substr(0, at) + "'$$'" + line.substr(at + 1) + "'; done";
+  ProbeProcess probe(shell(script));
+  const Measurement first = probe.measure(9), second = probe.measure(10);
+  EXPECT_EQ(first.outcome, Outcome::Fits);
+  EXPECT_EQ(first.resident_peak_bytes, 123456789);
+  EXPECT_EQ(first.trace, written.trace);
+  EXPECT_GT(first.wall_seconds, 0);
+  EXPECT_GT(first.tensor_peak_bytes, 0);
+  EXPECT_EQ(first.tensor_peak_bytes, second.tensor_peak_bytes);
+}
+
+TEST(ProbeProcess, AChildThatDiesIsReplacedForTheNextBatch) {
+  Measurement written;
+  written.outcome = Outcome::Fits;
+  ProbeProcess probe(shell("read batch; [ $batch = 16 ] && kill -9 $$; echo '" + to_json(written) +
+                           "'; read batch; kill -9 $$"));
+  EXPECT_EQ(probe.measure(4).outcome, Outcome::Fits);
+  EXPECT_EQ(probe.measure(16).outcome, Outcome::Died);
+  EXPECT_EQ(probe.measure(8).outcome, Outcome::Fits);
 }
 
 TEST(ProbeProcess, EveryWayToDieIsAnOutcome) {
-  const auto outcome_of = [](const std::string& script, double timeout) {
-    return run_probe_process(
-        {.executable = "/bin/sh", .arguments = {"-c", script}, .timeout_seconds = timeout}, 1);
+  const auto measured = [](const std::string& script, double timeout) {
+    return ProbeProcess(shell(script, timeout)).measure(1);
   };
-  EXPECT_EQ(outcome_of("kill -9 $$", 10).outcome, Outcome::Died);
-  EXPECT_THAT(outcome_of("kill -9 $$", 10).detail, HasSubstr("Killed"));
-  EXPECT_THAT(outcome_of("exit 3", 10).detail, HasSubstr("exit code 3"));
-  EXPECT_THAT(outcome_of("sleep 20", 0.2).detail, HasSubstr("took longer"));
-  EXPECT_EQ(run_probe_process({.executable = "/nowhere/brim"}, 1).outcome, Outcome::Died);
+  EXPECT_EQ(measured("kill -9 $$", 10).outcome, Outcome::Died);
+  EXPECT_THAT(measured("kill -9 $$", 10).detail, HasSubstr("Killed"));
+  EXPECT_THAT(measured("exit 3", 10).detail, HasSubstr("exit code 3"));
+  EXPECT_THAT(measured("sleep 20", 0.2).detail, HasSubstr("took longer"));
+  EXPECT_THAT(measured("echo no measurement; sleep 20", 10).detail, HasSubstr("no measurement"));
+  EXPECT_EQ(ProbeProcess({.executable = "/nowhere/brim"}).measure(1).outcome, Outcome::Died);
 }
 
 }  // namespace

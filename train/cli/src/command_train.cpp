@@ -1,6 +1,8 @@
 // brim train: trains a network on a data set and leaves a run folder.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +12,7 @@
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
+#include "loader_adjustment.h"
 #include "memory_pressure.h"
 #include "pictures.h"
 #include "program.h"
@@ -38,18 +41,17 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   return config;
 }
 
-/// Also sets what else was tuned in `config`; `planned_share` of the budget, where it is known.
+/// Also sets what else was tuned in `config`; `planned_bytes` of the peak, where it is known.
 std::int64_t decide_batch(Program& program, Config& config, const Dataset& data, Task task,
                           const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
-                          double& planned_share) {
+                          std::int64_t& planned_bytes) {
   if (const std::int64_t batch = plain_batch(config); batch > 0) return batch;
   const TunedBatch tuned = tune_batch(program, config, data, task, budget, Memory::Reuse);
   program.console.print((tuned.remembered ? "remembered " : "tuned ") + tuned.plan.why);
   for (const std::string& warning : tuned.plan.warnings) program.console.warn(warning);
   const std::string text = tuned_json(tuned);
   write_file_atomically(folder + "/tune.json", text.data(), text.size());
-  planned_share =
-      static_cast<double>(tuned.plan.predicted_peak_bytes) / static_cast<double>(budget->limit());
+  planned_bytes = tuned.plan.predicted_peak_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
   return tuned.plan.batch;
 }
@@ -68,6 +70,13 @@ void print_result(Program& program, const std::string& folder, const TrainResult
                                        {"best_epoch", result.best_epoch + 1},
                                        {"metrics", metrics}})
                            .dump(2));
+}
+
+/// Most bytes that this process had resident so far.
+std::int64_t own_resident_peak() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
 /// Tells the user once what is wrong with the cache.
@@ -101,9 +110,11 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
 
   const auto budget = make_budget(config);
   prepare_compute(config, budget);
-  double planned_share = 0;
+  std::int64_t planned_bytes = 0;
   const std::int64_t batch =
-      decide_batch(program, config, *data, task, budget, folder, planned_share);
+      decide_batch(program, config, *data, task, budget, folder, planned_bytes);
+  const double planned_share = static_cast<double>(planned_bytes) /
+                               static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
   config.train.batch = std::to_string(batch);  // a resume must not tune again
   config.output.dir = folder;
   write_yaml(config, folder + "/config.yaml");
@@ -111,7 +122,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const auto network = build_network(config, *data, task, console);
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
-  const std::string cache_line = decide_cache(config, *data, *transform, batch, budget);
+  const std::string cache_line = plan_cache(config, *data, task, batch, budget, planned_bytes);
   if (!cache_line.empty()) console.print(cache_line);
   auto cache = make_cache(config, budget);
   if (cache_is_chosen) cache = make_watched_store(cache);
@@ -142,7 +153,10 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
   Observer* const told[] = {csv.get(), jsonl.get(), &progress};
   MemoryPressure pressure({trainer, source, budget, planned_share, told});
-  Observer* const observers[] = {csv.get(), jsonl.get(), &progress, &pressure};
+  LoaderAdjustment adjustment(source, pressure, told);
+  std::vector<Observer*> observers{csv.get(), jsonl.get(), &progress, &pressure};
+  if (count_or_auto(config.loader.workers, "loader.workers") == kAuto)
+    observers.push_back(&adjustment);
 
   const TrainResult result =
       trainer.fit(pictures,
@@ -150,6 +164,9 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
                              : Evaluator(),
                   observers);
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
+  if (planned_bytes > 0)
+    console.print(fmt::format("memory: predicted peak {}, actual {}", format_bytes(planned_bytes),
+                              format_bytes(own_resident_peak())));
   const auto bad = source.quarantine();
   if (!bad.empty()) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",

@@ -89,6 +89,8 @@ void tune(Program& program, const Config& config, Memory memory, bool as_json) {
     program.console.print(fmt::format("{}; the loader alone was seen to deliver {:.1f} images/s",
                                       tuned.cores.joint.why,
                                       tuned.cores.verified_images_per_second));
+    program.console.print(fmt::format("{} batches ahead", tuned.cores.prefetch_batches));
+    if (!tuned.cores.cache_why.empty()) program.console.print(tuned.cores.cache_why);
   }
   const std::string document = tuned_json(tuned), fragment = tuned_yaml(tuned);
   write_file_atomically(folder + "/tune.json", document.data(), document.size());
@@ -123,6 +125,7 @@ void add_tune_command(CLI::App& app, Program& program) {
     program.console.set_quiet(state->json);
     Config defaults;
     defaults.train.batch = "auto";
+    defaults.loader.cache = "auto";  // part of the plan unless the user says otherwise
     tune(program, state->options->resolve(defaults), state->fresh ? Memory::Fresh : Memory::Reuse,
          state->json);
   });

@@ -1,5 +1,6 @@
 #include "loader_cost.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "brim/dataloader/loader.h"
@@ -31,6 +32,27 @@ double images_per_second(const std::shared_ptr<const Dataset>& dataset, const Co
 
 }  // namespace
 
+std::string plan_cache(Config& config, const Dataset& dataset, Task task, std::int64_t batch,
+                       const std::shared_ptr<MemoryBudget>& budget, std::int64_t training_bytes) {
+  constexpr std::int64_t kLeast = std::int64_t{1} << 20;
+  const auto transform = training_transform(config, task);
+  const bool size_is_open = config.loader.cache_size == "auto";
+  auto room = budget;
+  std::int64_t left = 0;
+  if (training_bytes > 0) {
+    // The loader's own bytes are part of the training's here and of the room there.
+    const std::int64_t loader = make_plan(training_loader(config, dataset, batch, nullptr, budget),
+                                          dataset, *transform, *budget)
+                                    .total_bytes;
+    left = std::max(kLeast, budget->limit() - budget->limit() / 50 - training_bytes);
+    room = MemoryBudget::make({.byte_limit = left + loader, .fraction = 1.0});
+  }
+  const std::string why = decide_cache(config, dataset, *transform, batch, room);
+  if (size_is_open && left > 0 && config.loader.cache == "ram")
+    config.loader.cache_size = std::to_string(left);
+  return why;
+}
+
 CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset, Task task,
                     const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch) {
   CorePlan plan;
@@ -47,6 +69,17 @@ CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset
                               .trains_on_cores = config.train.device == "cpu"});
   options.workers = plan.joint.chosen.workers;
   plan.verified_images_per_second = images_per_second(dataset, config, task, options);
+  Config chosen = config;
+  plan.cache_why =
+      plan_cache(chosen, *dataset, task, batch.batch, budget, batch.predicted_peak_bytes);
+  plan.cache = chosen.loader.cache;
+  plan.content = chosen.loader.content;
+  if (plan.cache == "ram")
+    plan.cache_bytes = parse_bytes(chosen.loader.cache_size, "loader.cache_size");
+  LoaderOptions whole = training_loader(config, *dataset, batch.batch, nullptr, budget);
+  whole.workers = plan.joint.chosen.workers;
+  plan.prefetch_batches =
+      make_plan(whole, *dataset, *training_transform(config, task), *budget).prefetch_batches;
   return plan;
 }
 

@@ -52,7 +52,7 @@ std::vector<autotune::Rung> MemoryPressure::rungs() {
        [this]() -> std::string {
          return parts_.trainer.recompute_activations() ? "activations are recomputed" : "";
        }},
-      {1.0,
+      {shares[2],
        "stop",
        [this]() -> std::string {
          stop_ = true;

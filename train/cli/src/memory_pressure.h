@@ -14,7 +14,7 @@ namespace brim::cli {
 
 /// Watches the memory of a training between its steps and climbs the ladder while it is short:
 /// trim, prefetch, workers, cache, smaller micro-batches, recomputed activations; when nothing is
-/// left and the budget is overrun, the run ends with a checkpoint. Every rung is told to `told` as
+/// left at the last grade, the run ends with a checkpoint. Every rung is told to `told` as
 /// a Note.
 class MemoryPressure final : public Observer {
  public:
@@ -32,6 +32,7 @@ class MemoryPressure final : public Observer {
   const std::atomic<bool>& stop() const { return stop_; }
   /// What was done, counted: "trim 3, cache 1"; empty when nothing was.
   std::string summary() const;
+  bool acted() const { return !ladder_->counts().empty(); }
   double highest_share() const { return ladder_->highest_share(); }
 
  private:

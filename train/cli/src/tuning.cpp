@@ -65,7 +65,7 @@ std::int64_t largest_image(const Config& config) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format("v4|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+  return fmt::format("v5|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
                      classes, largest_image(config), t.precision, t.activation_checkpointing,
                      t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
                      compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
@@ -85,7 +85,10 @@ json fit_json(const autotune::AffineFit& fit) {
 
 json plan_json(const autotune::BatchPlan& plan) {
   json tried = json::array();
-  for (const auto& m : plan.tried) tried.push_back(json::parse(autotune::to_json(m)));
+  for (autotune::Measurement m : plan.tried) {
+    m.trace.clear();  // of use while choosing only
+    tried.push_back(json::parse(autotune::to_json(m)));
+  }
   return {{"batch", plan.batch},
           {"accumulate", plan.accumulate},
           {"largest_batch", plan.largest_batch},
@@ -194,11 +197,12 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
       .executable = program.executable,
       .arguments = {"probe", "--config", resolved.path(), "--classes",
                     std::to_string(dataset.class_names().size()), "--boxes", std::to_string(boxes),
-                    "--limit", std::to_string(goal.byte_budget), "--probe-batch"},
+                    "--limit", std::to_string(goal.byte_budget)},
       .timeout_seconds = 120};
+  autotune::ProbeProcess process(options);
   return autotune::choose_batch({}, goal, [&](std::int64_t batch) {
     program.console.progress(fmt::format("probing batch {} ...", batch));
-    return autotune::run_probe_process(options, batch);
+    return process.measure(batch);
   });
 }
 
@@ -286,6 +290,11 @@ std::string tuned_json(const TunedBatch& tuned) {
                          {"loader_seconds_per_image", cores.loader_seconds_per_image},
                          {"loader_verified_images_per_second", cores.verified_images_per_second},
                          {"why", cores.joint.why}};
+    document["loader"] = {{"prefetch", cores.prefetch_batches},
+                          {"cache", cores.cache},
+                          {"content", cores.content},
+                          {"cache_bytes", cores.cache_bytes},
+                          {"why", cores.cache_why}};
   }
   return document.dump(2);
 }
@@ -295,7 +304,12 @@ std::string tuned_yaml(const TunedBatch& tuned) {
   if (tuned.recompute) text += "  activation_checkpointing: \"on\"\n";
   if (tuned.cores.loader_seconds_per_image > 0) {
     const autotune::JointSplit& split = tuned.cores.joint.chosen;
-    text += fmt::format("  threads: {}\nloader:\n  workers: {}\n", split.threads, split.workers);
+    text +=
+        fmt::format("  threads: {}\nloader:\n  workers: {}\n  prefetch: {}\n  cache: {}\n",
+                    split.threads, split.workers, tuned.cores.prefetch_batches, tuned.cores.cache);
+    if (tuned.cores.cache != "none") text += "  content: " + tuned.cores.content + "\n";
+    if (tuned.cores.cache_bytes > 0)
+      text += fmt::format("  cache_size: {}\n", tuned.cores.cache_bytes);
   }
   return text;
 }

@@ -39,7 +39,6 @@ BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options =
 
 /// What a probe process is asked.
 struct ProbeRequest {
-  std::int64_t batch = 0;
   std::int64_t byte_limit = 0;
   int steps = 3;
 };
@@ -54,9 +53,11 @@ struct ProbeRequest {
 ///     if (probe) return brim::autotune::answer_probe(*probe, step);
 ///     const auto plan = brim::autotune::find_batch_isolated(argc, argv);
 std::optional<ProbeRequest> take_probe_request(int& argc, char** argv);
-/// Measures and writes the answer to standard output; the probe's exit code.
+/// Measures the sizes that standard input asks for, one a line, and answers on standard output;
+/// the probe's exit code.
 int answer_probe(const ProbeRequest& request, const StepFunction& step);
-/// find_batch with every size in a child: this same program with the same arguments.
+/// find_batch with all sizes in a child: this same program with the same arguments. A size that
+/// ends it counts as "does not fit", and the next one gets a new child.
 BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& options = {},
                               double timeout_seconds = 120);
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "brim/train/allocation_trace.h"
+
 namespace brim::autotune {
 
 enum class Outcome {
@@ -20,9 +22,12 @@ struct Measurement {
   std::int64_t tensor_peak_bytes = 0;    ///< live tensors, worst moment of step and evaluation
   std::int64_t reserved_peak_bytes = 0;  ///< what the allocator took from the system for them
   std::int64_t resident_peak_bytes = 0;  ///< of the whole process
-  double seconds_per_step = 0;           ///< fastest of the timed steps, optimiser included
+  double seconds_per_step = 0;           ///< forward and backward, fastest of the timed steps
+  double optimizer_seconds = 0;          ///< once per effective batch; 0: within seconds_per_step
   double wall_seconds = 0;               ///< the whole probe, process start included
   std::string detail{};                  ///< why it did not fit
+  AllocationTrace trace{};               ///< of the whole probe; empty without brim's allocator
+  /// Without the optimiser, whose share depends on how many micro-batches it serves.
   double images_per_second() const {
     return seconds_per_step > 0 ? static_cast<double>(batch) / seconds_per_step : 0;
   }

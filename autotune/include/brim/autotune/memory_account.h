@@ -21,7 +21,7 @@ struct MemoryAccount {
   std::int64_t parameters = 0, buffers = 0, gradients = 0, optimizer = 0, ema = 0;
   std::int64_t input = 0;        ///< the batch itself, bytes and floats
   std::int64_t activations = 0;  ///< all layers
-  std::int64_t workspace = 0;    ///< what the step takes beyond that at its peak
+  std::int64_t workspace = 0;    ///< what forward pass and loss take beyond that at their peak
   std::int64_t loader = 0;       ///< batches made ahead, scratch; given by the caller
   std::int64_t runtime = 0;      ///< program, libraries, oneDNN: resident outside the pool
   std::vector<LayerBytes> layers{};

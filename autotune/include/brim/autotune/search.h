@@ -41,9 +41,10 @@ struct BatchPlan {
   std::string why{};
 };
 
-/// At most three probes: two small ones give memory and time as affine functions of the batch, the
-/// choice is verified unless it was measured already, and corrected downwards while it does not
-/// fit. Throws Error, with the account, when not even `space.min_batch` fits.
+/// At most three probes: two small ones give the memory model and time as an affine function of the
+/// batch. The choice is verified unless the model is known to hold there and leaves room, and is
+/// corrected downwards while it does not fit. Throws Error, with the account, when not even
+/// `space.min_batch` fits.
 BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& probe);
 
 }  // namespace brim::autotune

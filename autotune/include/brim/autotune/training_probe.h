@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "brim/autotune/measurement.h"
@@ -14,15 +15,21 @@ namespace brim::autotune {
 struct TrainingProbeOptions {
   std::int64_t image_size = 640;      ///< largest side, multi-scale included
   std::int64_t boxes_per_image = 32;  ///< most labels an image (a mosaic of four) has
-  int steps = 3;                      ///< the second already holds the optimiser's state
   TrainOptions train{};               ///< batch size and accumulation are set by the probe
 };
 
-/// Measures real training in this process: `steps` optimiser steps with moving average on made-up
-/// worst-case batches of `batch` images, then one evaluation batch. Out-of-memory and a micro-batch
-/// split count as Outcome::OutOfMemory. Resident peak is the process's own.
-Measurement measure_training(const std::shared_ptr<Network>& network,
-                             const std::shared_ptr<Objective>& objective,
-                             const TrainingProbeOptions& options, std::int64_t batch);
+/// What is trained; made anew for every measurement, so that each begins with an empty pool.
+struct ProbeSubject {
+  std::shared_ptr<Network> network;
+  std::shared_ptr<Objective> objective;
+  TrainingProbeOptions options{};
+};
+
+/// Measures real training in this process on made-up worst-case batches of `batch` images: an
+/// optimiser step on two images (its state then exists), a step that leaves its gradients, one that
+/// adds to them and moves the weights and their average, and an evaluation batch. The memory of
+/// what `make` built is given back at the end. Out-of-memory and a micro-batch split count as
+/// Outcome::OutOfMemory. Resident peak is the process's own.
+Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch);
 
 }  // namespace brim::autotune

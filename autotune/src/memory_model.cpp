@@ -1,0 +1,83 @@
+#include "brim/autotune/memory_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "brim/train/allocation_trace.h"
+
+namespace brim::autotune {
+namespace {
+
+/// The same allocations and frees in the same order, whatever their sizes.
+bool same_shape(const AllocationTrace& a, const AllocationTrace& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [](auto x, auto y) { return x > 0 ? y > 0 : x == y; });
+}
+
+AffineFit line_through(const std::vector<Measurement>& measured) {
+  std::vector<double> batches, bytes;
+  for (const Measurement& m : measured) {
+    batches.push_back(static_cast<double>(m.batch));
+    bytes.push_back(static_cast<double>(m.resident_peak_bytes));
+  }
+  AffineFit line = fit_affine(batches, bytes);
+  line.slope = std::max(line.slope, 1.0);
+  return line;
+}
+
+}  // namespace
+
+MemoryModel::MemoryModel(const std::vector<Measurement>& measured) : line_(line_through(measured)) {
+  join_traces(measured);
+  for (const Measurement& m : measured) {
+    const auto bytes = static_cast<double>(m.resident_peak_bytes);
+    if (measured.size() > 1 && bytes > 0)
+      relative_error_ = std::max(relative_error_, std::abs(at(m.batch) / bytes - 1));
+  }
+}
+
+/// The two largest batches decide: the last event of a smaller one says least about larger ones.
+void MemoryModel::join_traces(const std::vector<Measurement>& measured) {
+  std::vector<const Measurement*> order;
+  for (const Measurement& m : measured)
+    if (!m.trace.empty()) order.push_back(&m);
+  std::sort(order.begin(), order.end(),
+            [](const auto* a, const auto* b) { return a->batch > b->batch; });
+  if (order.size() < 2) return;
+  const Measurement &large = *order[0], &small = *order[1];
+  if (large.batch == small.batch || !same_shape(large.trace, small.trace)) return;
+  const auto span = static_cast<double>(large.batch - small.batch);
+  for (std::size_t i = 0; i < large.trace.size(); ++i) {
+    const auto more = static_cast<double>(large.trace[i]),
+               less = static_cast<double>(small.trace[i]);
+    const double slope = (more - less) / span;
+    events_.push_back({less - slope * static_cast<double>(small.batch), slope});
+  }
+  for (const Measurement* m : {&large, &small}) {
+    const auto reserved = static_cast<double>(replay_allocations(m->trace).reserved);
+    if (reserved == 0) return events_.clear();
+    outside_ = std::max(outside_, static_cast<double>(m->resident_peak_bytes) - reserved);
+  }
+}
+
+double MemoryModel::replayed(std::int64_t batch) const {
+  AllocationTrace trace;
+  trace.reserve(events_.size());
+  for (const Sizes& event : events_) {
+    const double bytes = event.constant + event.slope * static_cast<double>(batch);
+    const bool is_free = event.slope == 0 && event.constant < 0;
+    trace.push_back(std::llround(is_free ? bytes : std::max(bytes, 1.0)));
+  }
+  return static_cast<double>(replay_allocations(trace).reserved);
+}
+
+double MemoryModel::at(std::int64_t batch) const {
+  if (!replays()) return line_.at(static_cast<double>(batch));
+  const auto known = known_.find(batch);
+  if (known != known_.end()) return known->second;
+  const double reserved = replayed(batch);
+  const double bytes = reserved > 0 ? outside_ + reserved : line_.at(static_cast<double>(batch));
+  return known_[batch] = bytes;
+}
+
+}  // namespace brim::autotune

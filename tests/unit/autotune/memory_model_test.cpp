@@ -1,0 +1,44 @@
+#include "brim/autotune/memory_model.h"
+
+#include <gtest/gtest.h>
+
+namespace brim::autotune {
+namespace {
+
+constexpr std::int64_t kMiB = 1 << 20;
+
+/// A step whose peak moves: 3 MiB per image in the forward pass, or 64 MiB of gradients and 1 MiB
+/// per image at the end.
+Measurement step(std::int64_t batch) {
+  Measurement m;
+  m.batch = batch;
+  m.outcome = Outcome::Fits;
+  m.trace = {batch * 2 * kMiB, batch * kMiB, -1, 64 * kMiB, -2, -3};
+  m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
+  m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMiB;
+  return m;
+}
+
+TEST(MemoryModel, FollowsAPeakThatMovesFromOneMomentToAnother) {
+  const MemoryModel model({step(4), step(16)});
+  ASSERT_TRUE(model.replays());
+  EXPECT_EQ(model.relative_error(), 0);
+  for (const std::int64_t batch : {2, 8, 24, 32, 64, 200})
+    EXPECT_EQ(model.at(batch), static_cast<double>(step(batch).resident_peak_bytes)) << batch;
+  // A straight line misses that by far.
+  EXPECT_LT(model.line().at(64), 0.8 * static_cast<double>(step(64).resident_peak_bytes));
+}
+
+TEST(MemoryModel, IsALineWhereTracesAreMissingOrDiffer) {
+  Measurement small = step(4), large = step(16);
+  large.trace.push_back(64);
+  const MemoryModel differ({small, large});
+  EXPECT_FALSE(differ.replays());
+  EXPECT_NEAR(differ.at(16), static_cast<double>(large.resident_peak_bytes), 1.0);
+  small.trace.clear();
+  EXPECT_FALSE(MemoryModel({small, step(16)}).replays());
+  EXPECT_FALSE(MemoryModel({small}).replays());
+}
+
+}  // namespace
+}  // namespace brim::autotune
