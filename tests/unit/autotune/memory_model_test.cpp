@@ -13,7 +13,9 @@ Measurement step(std::int64_t batch) {
   Measurement m;
   m.batch = batch;
   m.outcome = Outcome::Fits;
-  m.trace = {batch * 2 * kMiB, batch * kMiB, -1, 64 * kMiB, -2, -3};
+  m.trace = {batch * 2 * kMiB, batch * kMiB, -1};
+  for (int i = 0; i < 64; ++i) m.trace.push_back(kMiB);
+  for (int i = 0; i < 65; ++i) m.trace.push_back(-2 - i);
   m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
   m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMiB;
   return m;
@@ -26,7 +28,7 @@ TEST(MemoryModel, FollowsAPeakThatMovesFromOneMomentToAnother) {
   for (const std::int64_t batch : {2, 8, 24, 32, 64, 200})
     EXPECT_EQ(model.at(batch), static_cast<double>(step(batch).resident_peak_bytes)) << batch;
   // A straight line misses that by far.
-  EXPECT_LT(model.line().at(64), 0.8 * static_cast<double>(step(64).resident_peak_bytes));
+  EXPECT_LT(model.line().at(64), 0.9 * static_cast<double>(step(64).resident_peak_bytes));
 }
 
 TEST(MemoryModel, IsALineWhereTracesAreMissingOrDiffer) {
