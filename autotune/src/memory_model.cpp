@@ -8,10 +8,11 @@
 namespace brim::autotune {
 namespace {
 
-/// The same allocations and frees in the same order, whatever their sizes.
+/// Allocations and frees at the same places. Which of several blocks is freed first may differ:
+/// autocast keeps its copies of weights in the order of their addresses.
 bool same_shape(const AllocationTrace& a, const AllocationTrace& b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
-                                            [](auto x, auto y) { return x > 0 ? y > 0 : x == y; });
+                                            [](auto x, auto y) { return (x > 0) == (y > 0); });
 }
 
 AffineFit line_through(const std::vector<Measurement>& measured) {
@@ -48,6 +49,10 @@ void MemoryModel::join_traces(const std::vector<Measurement>& measured) {
   if (large.batch == small.batch || !same_shape(large.trace, small.trace)) return;
   const auto span = static_cast<double>(large.batch - small.batch);
   for (std::size_t i = 0; i < large.trace.size(); ++i) {
+    if (large.trace[i] < 0) {
+      events_.push_back({static_cast<double>(large.trace[i]), 0});
+      continue;
+    }
     const auto more = static_cast<double>(large.trace[i]),
                less = static_cast<double>(small.trace[i]);
     const double slope = (more - less) / span;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 namespace brim::autotune {
 namespace {
 
@@ -29,6 +31,14 @@ TEST(MemoryModel, FollowsAPeakThatMovesFromOneMomentToAnother) {
     EXPECT_EQ(model.at(batch), static_cast<double>(step(batch).resident_peak_bytes)) << batch;
   // A straight line misses that by far.
   EXPECT_LT(model.line().at(64), 0.9 * static_cast<double>(step(64).resident_peak_bytes));
+}
+
+TEST(MemoryModel, BearsFreesInAnotherOrder) {
+  Measurement large = step(16);
+  std::swap(large.trace[large.trace.size() - 1], large.trace[large.trace.size() - 2]);
+  const MemoryModel model({step(4), large});
+  ASSERT_TRUE(model.replays());
+  EXPECT_EQ(model.at(64), static_cast<double>(step(64).resident_peak_bytes));
 }
 
 TEST(MemoryModel, IsALineWhereTracesAreMissingOrDiffer) {
