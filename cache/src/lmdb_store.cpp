@@ -130,8 +130,9 @@ class LmdbStore final : public Store {
   }
 
   bool is_committed(const CacheKey& key) const {
-    return environment_.read(key, [](const LmdbPlace&) { return true; }) &&
-           (writer_ == nullptr || !writer_->is_removed(key));
+    // In this order: a removal may be carried out, and forgotten, between the two.
+    return (writer_ == nullptr || !writer_->is_removed(key)) &&
+           environment_.read(key, [](const LmdbPlace&) { return true; });
   }
 
   LmdbStoreOptions options_;
