@@ -6,8 +6,8 @@
 BUILD ?= build/release
 TORCH ?=
 JOBS ?= $(shell nproc)
-# kill -9 for each of the three kinds of cache that processes share
-KILLS ?= 334
+# kill -9 for each of four campaigns: disk, lmdb, shared RAM, all kinds at once
+KILLS ?= 250
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.md)
 GARMENTS ?= data/garments

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -22,9 +26,12 @@ inline CacheKey key_of(std::uint64_t i) {
 
 inline std::vector<std::byte> value_of(std::uint64_t i, std::size_t size) {
   std::vector<std::byte> bytes(size);
-  std::mt19937_64 generator(i * 1000003 + 17);
-  for (std::size_t at = 0; at < size; at += 8) {
-    const std::uint64_t word = generator();
+  std::uint64_t state = i * 1000003 + 17;
+  for (std::size_t at = 0; at < size; at += 8) {  // the mixing of splitmix64 (Steele et al. 2014)
+    std::uint64_t word = state += 0x9E3779B97F4A7C15ULL;
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EBULL;
+    word ^= word >> 31;
     std::memcpy(bytes.data() + at, &word, std::min<std::size_t>(8, size - at));
   }
   return bytes;
@@ -45,6 +52,14 @@ inline std::size_t size_of(std::uint64_t i, std::size_t most = 40000) {
 
 inline bool same(std::span<const std::byte> a, std::span<const std::byte> b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
+
+/// Whether the register of the share `name` is there; those of others come and go.
+inline bool is_registered(const std::string& name) {
+  char hash[24];
+  std::snprintf(hash, sizeof hash, "%016llx",
+                static_cast<unsigned long long>(checksum64(std::as_bytes(std::span(name)))));
+  return std::filesystem::exists("/dev/shm/brim-" + std::to_string(::getuid()) + "-" + hash);
 }
 
 /// What every kind of store is tested with: opened on a folder that outlives the store.

@@ -1,8 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <set>
+#include <map>
 #include <thread>
 
 #include "support/cache_values.h"
@@ -12,96 +13,160 @@
 namespace brim::test {
 namespace {
 
-/// Kills per kind of store; BRIM_TEST_KILLS raises it for a long campaign.
+/// Kills per campaign; BRIM_TEST_KILLS raises it, BRIM_TEST_SEED repeats one.
 constexpr int kKills = 40;
 constexpr int kWriters = 2;
 constexpr std::uint64_t kValues = 10000;
 constexpr std::int64_t kCap = std::int64_t{256} << 20;
 
-int kills() {
-  const char* text = std::getenv("BRIM_TEST_KILLS");
-  return text != nullptr ? std::atoi(text) : kKills;
+std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-class Killed : public testing::TestWithParam<StoreKind> {};
+/// What the writers of a campaign may open, and what outlives them.
+struct Campaign {
+  std::string name;
+  std::vector<std::string> written, verified;
+};
+std::ostream& operator<<(std::ostream& out, const Campaign& campaign) {
+  return out << campaign.name;
+}
 
-std::vector<StoreKind> lasting_kinds() {
-  std::vector<StoreKind> kinds;
+StoreKind kind_named(const std::string& name) {
   for (const StoreKind& kind : store_kinds())
-    if (kind.lasting && !kind.name.starts_with("tiered")) kinds.push_back(kind);
-  return kinds;
+    if (kind.name == name) return kind;
+  throw std::logic_error("no kind of store '" + name + "'");
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, Killed, testing::ValuesIn(lasting_kinds()),
-                         [](const auto& kind) { return kind.param.name; });
-
-/// Reads and puts in its own random order until it is killed.
-int build(const StoreKind& kind, const std::string& folder, std::uint64_t seed) {
-  const std::shared_ptr<Store> store = kind.open(folder, kCap);
-  std::mt19937_64 generator(seed);
-  Blob blob;
-  while (true) {
-    const std::uint64_t i = generator() % kValues;
-    if (store->get(key_of(i), blob)) {
-      if (!same(blob.bytes, value_of(i, size_of(i)))) return 1;
-    } else {
-      store->put(key_of(i), value_of(i, size_of(i)), 1);
+class Killed : public testing::TestWithParam<Campaign> {
+ protected:
+  /// Made once: children have them from their parent.
+  static void SetUpTestSuite() {
+    for (std::uint64_t i = 0; i < kValues; ++i) {
+      keys_.push_back(key_of(i));
+      values_.push_back(value_of(i, size_of(i)));
     }
-    if (generator() % 200 == 0) store->flush();
   }
-}
+  static void TearDownTestSuite() {
+    keys_.clear();
+    values_.clear();
+  }
 
-/// Every entry verifies, and what was there before is there still.
-void verify(const StoreKind& kind, const std::string& folder, std::set<std::uint64_t>& held) {
-  const auto start = std::chrono::steady_clock::now();
-  const std::shared_ptr<Store> store = kind.open(folder, kCap);
-  Blob blob;
-  std::set<std::uint64_t> now;
-  for (std::uint64_t i = 0; i < kValues; ++i) {
-    if (!store->get(key_of(i), blob)) continue;
-    ASSERT_TRUE(same(blob.bytes, value_of(i, size_of(i)))) << "wrong bytes of value " << i;
-    now.insert(i);
+  /// Reads and puts in its own random order until it is killed.
+  int build(const StoreKind& kind, std::uint64_t seed) const {
+    const std::shared_ptr<Store> store = kind.open(folder_.path().string(), kCap);
+    std::mt19937_64 generator(seed);
+    Blob blob;
+    while (true) {
+      const std::uint64_t i = generator() % kValues;
+      if (store->get(keys_[i], blob)) {
+        if (!same(blob.bytes, values_[i])) return 1;
+      } else {
+        store->put(keys_[i], values_[i], 1);
+      }
+      if (generator() % 200 == 0) store->flush();
+    }
   }
-  EXPECT_EQ(store->stats().damaged, 0);
-  EXPECT_EQ(store->stats().last_error, "");
-  EXPECT_EQ(store->stats().entries, static_cast<std::int64_t>(now.size()));
-  for (const std::uint64_t i : held) ASSERT_TRUE(now.contains(i)) << "value " << i << " was lost";
-  held = now;
-  const auto took = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(took, std::chrono::seconds(10)) << "a lock of a dead process holds things up";
-}
+
+  /// Every entry verifies, and what was there before is there still.
+  void verify(const std::string& name) {
+    SCOPED_TRACE(name);
+    const auto start = std::chrono::steady_clock::now();
+    const std::shared_ptr<Store> store = kind_named(name).open(folder_.path().string(), kCap);
+    Blob blob;
+    std::vector<bool> now(kValues);
+    for (std::uint64_t i = 0; i < kValues; ++i) {
+      if (!store->get(keys_[i], blob)) continue;
+      ASSERT_TRUE(same(blob.bytes, values_[i])) << "wrong bytes of value " << i;
+      now[i] = true;
+    }
+    const StoreStats stats = store->stats();
+    EXPECT_EQ(stats.damaged, 0);
+    EXPECT_EQ(stats.last_error, "");
+    EXPECT_EQ(stats.entries, std::count(now.begin(), now.end(), true));
+    std::vector<bool>& held = held_.try_emplace(name, kValues, false).first->second;
+    for (std::uint64_t i = 0; i < kValues; ++i)
+      ASSERT_TRUE(now[i] || !held[i]) << "value " << i << " was lost";
+    held = now;
+    const auto took = std::chrono::steady_clock::now() - start;
+    EXPECT_LT(took, std::chrono::seconds(10)) << "a lock of a dead process holds things up";
+  }
+
+  /// The build is completed: what was kept is kept, the rest is added.
+  void complete(const std::string& name) {
+    SCOPED_TRACE(name);
+    const std::shared_ptr<Store> store = kind_named(name).open(folder_.path().string(), kCap);
+    const std::vector<bool>& held = held_.at(name);
+    for (std::uint64_t i = 0; i < kValues; ++i)
+      ASSERT_EQ(store->put(keys_[i], values_[i], 1),
+                held[i] ? PutResult::AlreadyThere : PutResult::Stored);
+    EXPECT_EQ(store->stats().entries, static_cast<std::int64_t>(kValues));
+  }
+
+  /// Nothing new can be torn in a cache that is full: the next round begins with an empty one.
+  void start_anew_when_full() {
+    for (const auto& [name, held] : held_) {
+      if (std::count(held.begin(), held.end(), true) <
+          static_cast<std::ptrdiff_t>(kValues) * 9 / 10)
+        continue;
+      for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+        std::filesystem::remove_all(entry.path());
+      held_.clear();
+      ++builds_;
+      return;
+    }
+  }
+
+  static inline std::vector<CacheKey> keys_;
+  static inline std::vector<std::vector<std::byte>> values_;
+  TempDir folder_;
+  std::map<std::string, std::vector<bool>> held_;
+  int builds_ = 1;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, Killed,
+    testing::Values(Campaign{"disk", {"disk"}, {"disk"}}, Campaign{"lmdb", {"lmdb"}, {"lmdb"}},
+                    Campaign{"mixed",
+                             {"disk", "lmdb", "tiered_disk", "tiered_lmdb", "ram_shared"},
+                             {"disk", "lmdb"}}),
+    [](const auto& campaign) { return campaign.param.name; });
 
 TEST_P(Killed, WhileTwoProcessesBuildLosesAndTearsNothing) {
-  const std::uint64_t seed = std::random_device{}();
-  SCOPED_TRACE("seed " + std::to_string(seed));
+  const std::uint64_t seed = number_of("BRIM_TEST_SEED", std::random_device{}());
+  SCOPED_TRACE("BRIM_TEST_SEED=" + std::to_string(seed));
   std::mt19937_64 generator(seed);
-  const TempDir folder;
-  std::set<std::uint64_t> held;
-  const int rounds = (kills() + kWriters - 1) / kWriters;
+  const int rounds = (static_cast<int>(number_of("BRIM_TEST_KILLS", kKills)) + 1) / kWriters;
+  std::map<std::string, int> killed;
+  const auto start = std::chrono::steady_clock::now();
   for (int round = 0; round < rounds; ++round) {
     std::vector<pid_t> children;
-    for (int writer = 0; writer < kWriters; ++writer)
-      children.push_back(start_child([&, child_seed = generator()] {
-        return build(GetParam(), folder.path().string(), child_seed);
-      }));
+    for (int writer = 0; writer < kWriters; ++writer) {
+      const auto& names = GetParam().written;
+      const StoreKind kind = kind_named(names[generator() % names.size()]);
+      ++killed[kind.name];
+      children.push_back(
+          start_child([&, child_seed = generator()] { return build(kind, child_seed); }));
+    }
     for (const pid_t child : children) {
       std::this_thread::sleep_for(std::chrono::microseconds(1000 + generator() % 60000));
       ::kill(child, SIGKILL);
     }
     for (const pid_t child : children) ASSERT_EQ(wait_child(child), "signal 9");
-    verify(GetParam(), folder.path().string(), held);
+    for (const std::string& name : GetParam().verified) verify(name);
     if (testing::Test::HasFailure()) return;
+    if (round + 1 < rounds) start_anew_when_full();
   }
-  EXPECT_GT(held.size(), 0U) << "the build made no progress";
-  std::printf("%d kills, %zu of %d values held\n", rounds * kWriters, held.size(),
-              static_cast<int>(kValues));
+  const auto took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start);
+  std::printf("%d kills in %.1f s, %d builds;", rounds * kWriters, took.count(), builds_);
+  for (const auto& [name, times] : killed) std::printf(" %s %d", name.c_str(), times);
+  std::printf("\n");
+  for (const std::string& name : GetParam().verified) complete(name);
 
-  const std::shared_ptr<Store> store = GetParam().open(folder.path().string(), kCap);
-  for (std::uint64_t i = 0; i < kValues; ++i) {
-    const PutResult expected = held.contains(i) ? PutResult::AlreadyThere : PutResult::Stored;
-    ASSERT_EQ(store->put(key_of(i), value_of(i, size_of(i)), 1), expected);
-  }
-  EXPECT_EQ(store->stats().entries, static_cast<std::int64_t>(kValues));
+  // Opening any shared memory clears up what the killed ones registered.
+  const auto next = kind_named("ram_shared").open(folder_.file("other"), 1 << 20);
+  EXPECT_FALSE(is_registered(folder_.path().string())) << "the dead are still in /dev/shm";
 }
 
 TEST(KilledDisk, WhileMakingASegmentLeavesNoOrphan) {

@@ -38,14 +38,6 @@ std::shared_ptr<Store> open_share(const std::string& name, std::int64_t limit = 
                          .share = CacheShare::Machine});
 }
 
-/// Whether the register of the share `name` is there; those of others come and go.
-bool is_registered(const std::string& name) {
-  char hash[24];
-  std::snprintf(hash, sizeof hash, "%016llx",
-                static_cast<unsigned long long>(checksum64(std::as_bytes(std::span(name)))));
-  return std::filesystem::exists("/dev/shm/brim-" + std::to_string(::getuid()) + "-" + hash);
-}
-
 /// Memory that processes wait at and talk through.
 template <class T>
 T* common() {
