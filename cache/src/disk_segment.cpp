@@ -224,7 +224,7 @@ bool DiskSegment::allocate(std::uint64_t data_end, std::uint64_t records, const 
     if (!allow(static_cast<std::int64_t>(more_data + more_records))) continue;
     if (!preallocate(data_allocated_, more_data) ||
         !preallocate(records_begin(records_to), more_records)) {
-      if (ahead > 0 && errno == ENOSPC) continue;
+      if (ahead > 0 && (errno == ENOSPC || errno == EDQUOT)) continue;
       throw_errno("cannot allocate " + path_);
     }
     data_allocated_ = std::max(data_allocated_, data_to);
