@@ -8,6 +8,8 @@ TORCH ?=
 JOBS ?= $(shell nproc)
 # kill -9 for each of four campaigns: disk, lmdb, shared RAM, all kinds at once
 KILLS ?= 250
+# random commands under random memory limits
+CASES ?= 60
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.md)
 GARMENTS ?= data/garments
@@ -40,7 +42,7 @@ test: build
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 test-slow: build
-	BRIM_TEST_KILLS=$(KILLS) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
+	BRIM_TEST_KILLS=$(KILLS) BRIM_TEST_CASES=$(CASES) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 bench: deps

@@ -95,7 +95,7 @@ std::shared_ptr<MemoryBudget> MemoryBudget::make(const MemoryBudgetOptions& opti
   budget->impl_->options = options;
   const MemoryLimits limits = budget->refresh();
   std::int64_t base = options.base_bytes;
-  if (base < 0) base = options.byte_limit > 0 ? 0 : limits.own_private;
+  if (base < 0) base = options.byte_limit > 0 ? 0 : limits.own_resident;
   if (base > 0) {
     // The base is there already: it is entered even where it exceeds the limit. The ledger does
     // not own it (it would keep the budget alive through its own reservation).
@@ -111,7 +111,7 @@ MemoryLimits MemoryBudget::refresh() {
   const auto machine =
       static_cast<std::int64_t>(static_cast<double>(limits.effective) * impl_->options.fraction);
   const std::int64_t user = impl_->options.byte_limit;
-  if (user > 0) limits.all.insert(limits.all.begin(), MemoryLimit{"user", user, 0});
+  if (user > 0) limits.all.insert(limits.all.begin(), MemoryLimit{"user", user, 0, user});
   const bool user_decides = user > 0 && (user <= machine || limits.decided_by.empty());
   if (user_decides) {
     limits.effective = user;
@@ -121,6 +121,36 @@ MemoryLimits MemoryBudget::refresh() {
   impl_->limit = user_decides ? user : machine;
   impl_->limits = limits;
   return limits;
+}
+
+void MemoryBudget::cover(std::int64_t resident) {
+  const std::lock_guard lock(impl_->mutex);
+  const std::int64_t unknown = resident - impl_->reserved;
+  if (unknown <= 0) return;
+  impl_->reserved += unknown;
+  impl_->by_holder["process"] += unknown;
+}
+
+std::string MemoryBudget::remedy(std::int64_t bytes) const {
+  constexpr std::int64_t kMiB = 1 << 20;
+  const std::lock_guard lock(impl_->mutex);
+  // What was measured and not reserved differs from run to run.
+  const std::int64_t varies = impl_->by_holder.contains("process") ? 8 * kMiB : 0;
+  const std::int64_t missing = std::max<std::int64_t>(0, impl_->reserved + bytes - impl_->limit);
+  const MemoryLimits& limits = impl_->limits;
+  const bool user = limits.decided_by == "user";
+  const auto decisive = std::find_if(limits.all.begin(), limits.all.end(), [&](const auto& one) {
+    return one.source == limits.decided_by;
+  });
+  const std::int64_t set = decisive != limits.all.end() ? decisive->ceiling : impl_->limit;
+  const double share = user ? 1 : impl_->options.fraction;
+  const std::int64_t more =
+      static_cast<std::int64_t>(static_cast<double>(missing) / share) + varies;
+  const std::string needed = std::to_string((set + more + kMiB - 1) / kMiB) + " MiB";
+  if (user) return "the smallest budget that works is " + needed;
+  if (limits.decided_by == "MemAvailable")
+    return "this machine would have to have " + format_bytes(more) + " more free";
+  return "raise " + limits.decided_by + " to at least " + needed;
 }
 
 MemoryLimits MemoryBudget::limits() const {
@@ -169,14 +199,12 @@ Reservation MemoryBudget::reserve_or_throw(const std::string& holder, std::int64
   std::string list;
   for (const Holder& h : holders())
     list += (list.empty() ? "" : ", ") + h.name + " " + format_bytes(h.bytes);
-  const std::int64_t needed = reserved() + bytes;
   throw Error(holder + " needs " + format_bytes(bytes) + " of memory, but " +
                   format_bytes(available()) + " of the " + format_bytes(limit()) +
                   " limit (set by " + limits().decided_by +
                   ") are left; held: " + (list.empty() ? "nothing" : list),
               {.key = "memory"},
-              "raise the limit to at least " + format_bytes(needed) +
-                  ", or use a smaller batch, fewer workers or a smaller cache");
+              remedy(bytes) + "; a smaller batch, fewer workers or a smaller cache need less");
 }
 
 std::shared_ptr<void> MemoryBudget::on_pressure(int order, std::string holder, GiveBack give_back) {

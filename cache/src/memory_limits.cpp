@@ -43,7 +43,7 @@ class Reader {
   /// `ceiling` is shared with others, who hold `used` minus what this process holds.
   void add_shared(const std::string& source, std::int64_t ceiling, std::int64_t used) {
     const std::int64_t others = std::max<std::int64_t>(0, used - own_.unreclaimable);
-    limits_.all.push_back({source, std::max<std::int64_t>(0, ceiling - others), others});
+    limits_.all.push_back({source, std::max<std::int64_t>(0, ceiling - others), others, ceiling});
   }
 
   void read_rlimits() {
@@ -64,7 +64,8 @@ class Reader {
     if (const auto available = field(text, "MemAvailable")) {
       const std::int64_t total = field(text, "MemTotal").value_or(*available);
       const std::int64_t limit = own_.unreclaimable + *available;
-      limits_.all.push_back({"MemAvailable", limit, std::max<std::int64_t>(0, total - limit)});
+      limits_.all.push_back(
+          {"MemAvailable", limit, std::max<std::int64_t>(0, total - limit), total});
     }
   }
 
@@ -77,7 +78,7 @@ class Reader {
     std::int64_t soft = 0;
     if (!(rest >> soft) || soft >= kUnlimited) return;  // "unlimited" is no number
     const std::int64_t room = std::max<std::int64_t>(0, soft - in_use);
-    limits_.all.push_back({source, own_.unreclaimable + room, 0});
+    limits_.all.push_back({source, std::min(soft, own_.resident + room), 0, soft});
   }
 
   void read_v2(const detail::CgroupLevel& level) {
@@ -156,7 +157,7 @@ int quota_cpus(const detail::CgroupLevel& level) {
 
 MemoryLimits read_memory_limits(std::int64_t user_limit, const std::string& root) {
   MemoryLimits limits;
-  if (user_limit > 0) limits.all.push_back({"user", user_limit, 0});
+  if (user_limit > 0) limits.all.push_back({"user", user_limit, 0, user_limit});
   Reader reader(root, limits);
   reader.read_rlimits();
   reader.read_cgroups(root);

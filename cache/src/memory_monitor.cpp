@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "brim/cache/process_memory.h"
 #include "cgroup.h"
 #include "stall_trigger.h"
 
@@ -50,7 +51,7 @@ MemoryMonitor::MemoryMonitor(std::shared_ptr<MemoryBudget> budget, MemoryMonitor
   impl_->budget = std::move(budget);
   impl_->options = std::move(options);
   impl_->options.interval_ms = std::max(1, impl_->options.interval_ms);
-  if (!impl_->options.measure) impl_->options.measure = own_private_bytes;
+  if (!impl_->options.measure) impl_->options.measure = resident_bytes;
   if (!impl_->options.stall_file.empty()) impl_->trigger.open(impl_->options.stall_file);
   impl_->status.watches_stalls = impl_->trigger.watches();
   impl_->thread = std::thread([this] { impl_->run(*this); });
@@ -73,6 +74,7 @@ void MemoryMonitor::sample() {
     impl_->next_reread = Clock::now() + std::chrono::milliseconds(impl_->options.reread_ms);
   }
   const std::int64_t resident = impl_->options.measure();
+  impl_->budget->cover(resident);
   const std::int64_t limit = impl_->budget->limit();
   const std::int64_t promised = impl_->budget->reserved();
   std::int64_t ask = 0;

@@ -68,8 +68,7 @@ DecodeBound::DecodeBound(const Dataset& dataset, const Options& options) : optio
   std::vector<std::byte> buffer;
   std::vector<std::uint8_t> pixels;
   Handle handle;
-  std::int64_t bytes_held = 0;
-  for (std::int64_t i = 0; i < count && bytes_held < options.max_bytes; ++i) {
+  for (std::int64_t i = 0; i < count && file_bytes_ < options.max_bytes; ++i) {
     const Record record = dataset.record(i * dataset.size() / count, scratch);
     if (record.encoding != Encoding::ImageFile) continue;
     try {
@@ -79,11 +78,12 @@ DecodeBound::DecodeBound(const Dataset& dataset, const Options& options) : optio
         continue;
       }
       files_.emplace_back(bytes.begin(), bytes.end());
-      bytes_held += static_cast<std::int64_t>(bytes.size());
+      file_bytes_ += static_cast<std::int64_t>(bytes.size());
     } catch (const DecodeError&) {
       continue;  // the loader replaces it, too
     }
   }
+  largest_pixels_ = static_cast<std::int64_t>(pixels.size());
 }
 
 void DecodeBound::run(double seconds) {

@@ -126,15 +126,14 @@ LoaderPlan make_plan(const LoaderOptions& options, const Dataset& dataset,
   plan.slots = plan.prefetch_batches + 1;
   plan.total_bytes = total(plan.prefetch_batches);
   if (plan.total_bytes > room) {
-    throw Error("the loader needs " + format_bytes(plan.total_bytes) + " (" +
-                    std::to_string(plan.slots) + " batches of " + format_bytes(plan.slot_bytes) +
-                    ", " + format_bytes(plan.window_bytes) + " of decoded partners, " +
-                    format_bytes(plan.scratch_bytes) + " of scratch) and the budget has " +
-                    format_bytes(room) + " left of " + format_bytes(budget.limit()),
-                {.key = "memory"},
-                "the smallest budget that works is " +
-                    format_bytes(budget.limit() - room + plan.total_bytes) +
-                    "; a smaller batch, image size or window needs less");
+    throw Error(
+        "the loader needs " + format_bytes(plan.total_bytes) + " (" + std::to_string(plan.slots) +
+            " batches of " + format_bytes(plan.slot_bytes) + ", " +
+            format_bytes(plan.window_bytes) + " of decoded partners, " +
+            format_bytes(plan.scratch_bytes) + " of scratch) and the budget has " +
+            format_bytes(room) + " left of " + format_bytes(budget.limit()),
+        {.key = "memory"},
+        budget.remedy(plan.total_bytes) + "; a smaller batch, image size or window needs less");
   }
   return plan;
 }

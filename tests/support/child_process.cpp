@@ -1,6 +1,7 @@
 #include "support/child_process.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -28,7 +29,8 @@ int wait_code(pid_t child, const WaitOptions& options) {
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   bool signalled = options.signal == 0;
   int status = 0;
-  while (::waitpid(child, &status, WNOHANG) == 0) {
+  rusage usage{};
+  while (::wait4(child, &status, WNOHANG, &usage) == 0) {
     if (!signalled && elapsed() > options.signal_after_seconds &&
         (!options.signal_when || options.signal_when())) {
       ::kill(child, options.signal);
@@ -37,6 +39,7 @@ int wait_code(pid_t child, const WaitOptions& options) {
     if (elapsed() > options.timeout_seconds) ::kill(child, SIGKILL);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+  if (options.peak_resident != nullptr) *options.peak_resident = usage.ru_maxrss * 1024;
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <stdexcept>
@@ -16,6 +17,7 @@ struct WaitOptions {
   int signal = 0;  ///< sent once `signal_after_seconds` are over and `signal_when` holds
   double signal_after_seconds = 0;
   std::function<bool()> signal_when{};
+  std::int64_t* peak_resident = nullptr;  ///< gets the child's, in bytes
 };
 
 /// Forks a child that runs `body` and ends with its result; 99 when it throws.

@@ -19,11 +19,18 @@ ProcessResult run_process(const std::vector<std::string>& words, const ProcessOp
     if (freopen(output.c_str(), "w", stdout) == nullptr) return 126;
     if (freopen(error.c_str(), "w", stderr) == nullptr) return 126;
     if (!options.directory.empty() && chdir(options.directory.c_str()) != 0) return 126;
+    if (options.before) options.before();
     execvp(argv[0], argv.data());
     return 127;
   });
-  const int code = wait_code(child, options.wait);
-  return {.exit_code = code, .output = read_file(output), .error = read_file(error)};
+  std::int64_t peak = 0;
+  WaitOptions wait = options.wait;
+  wait.peak_resident = &peak;
+  const int code = wait_code(child, wait);
+  return {.exit_code = code,
+          .output = read_file(output),
+          .error = read_file(error),
+          .peak_resident = peak};
 }
 
 ProcessResult run_brim(std::vector<std::string> arguments, const ProcessOptions& options) {

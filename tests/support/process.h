@@ -9,14 +9,16 @@ namespace brim::test {
 
 /// How a program ended and what it said.
 struct ProcessResult {
-  int exit_code = -1;  ///< 128 + signal where a signal ended it
-  std::string output;  ///< standard output
-  std::string error;   ///< standard error
+  int exit_code = -1;              ///< 128 + signal where a signal ended it
+  std::string output;              ///< standard output
+  std::string error;               ///< standard error
+  std::int64_t peak_resident = 0;  ///< bytes, the largest of it and its own children
 };
 
 struct ProcessOptions {
   std::string directory{};  ///< working folder; empty: this one
   WaitOptions wait{};
+  std::function<void()> before{};  ///< done in the child before the program takes over
 };
 
 /// Runs `words` (program first) to its end.

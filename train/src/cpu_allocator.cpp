@@ -76,6 +76,7 @@ class Pool final : public c10::Allocator {
 
   void configure(const CpuAllocatorOptions& options) {
     const std::lock_guard lock(mutex_);
+    heap_.release();
     limit_ = options.byte_limit;
     budget_ = options.budget;
     held_ = Reservation();

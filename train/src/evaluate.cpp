@@ -1,6 +1,10 @@
 #include "brim/train/evaluate.h"
 
+#include <algorithm>
+
+#include "brim/cache/error.h"
 #include "brim/train/boxes.h"
+#include "brim/train/compat.h"
 #include "brim/train/training_scope.h"
 #include "trainer_impl.h"
 
@@ -82,6 +86,40 @@ class Collector {
   torch::Tensor losses_;
   double nms_seconds_ = 0;
 };
+
+/// The output for `batch` in parts of at most `part` images, which become smaller while memory
+/// runs out: in evaluation no image depends on its neighbours.
+NetworkOutput output_of(Network& network, const TensorBatch& batch, const EvaluateOptions& options,
+                        std::int64_t& part) {
+  while (true) {
+    std::vector<torch::Tensor> predictions;
+    std::vector<std::vector<torch::Tensor>> levels;
+    try {
+      for (std::int64_t begin = 0; begin < batch.size(); begin += part) {
+        const std::int64_t count = std::min(part, batch.size() - begin);
+        const AutocastScope autocast(options.precision, options.device);
+        NetworkOutput output =
+            network.forward(normalize_images(batch.images.narrow(0, begin, count)));
+        if (count == batch.size()) return output;
+        predictions.push_back(output.predictions);
+        levels.resize(output.levels.size());
+        for (std::size_t i = 0; i < levels.size(); ++i) levels[i].push_back(output.levels[i]);
+      }
+      NetworkOutput whole{.predictions = torch::cat(predictions)};
+      for (const auto& level : levels) whole.levels.push_back(torch::cat(level));
+      return whole;
+    } catch (const std::exception& error) {
+      if (!is_out_of_memory(error)) throw;
+      if (part == 1) {
+        const std::string why = error.what();
+        throw Error("out of memory with a single image: " + why.substr(0, why.find('\n')),
+                    {.key = "memory.limit"}, "use smaller images or a larger --memory");
+      }
+    }
+    detail::release_device_memory(options.device);
+    part = (std::min(part, batch.size()) + 1) / 2;
+  }
+}
 }  // namespace
 
 EvaluationResult evaluate(Network& network, BatchSource& batches, const EvaluateOptions& options) {
@@ -90,6 +128,7 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
   EvaluationResult result;
   result.task = network.task();
   Collector collector(network, options);
+  std::int64_t part = INT64_MAX;
   batches.start(0, 0);
   while (true) {
     const detail::Stopwatch wait;
@@ -97,11 +136,7 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
     result.wait_seconds += wait.seconds();
     if (!batch) break;
     const detail::Stopwatch forward;
-    NetworkOutput output;
-    {
-      const AutocastScope autocast(options.precision, options.device);
-      output = network.forward(normalize_images(batch->images));
-    }
+    NetworkOutput output = output_of(network, *batch, options, part);
     if (options.precision != Precision::Fp32) output = detail::in_float(std::move(output));
     result.forward_seconds += forward.seconds();
     result.images += batch->size();

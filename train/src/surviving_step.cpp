@@ -129,7 +129,8 @@ SurvivedStep SurvivingStep::run(const TensorBatch& batch, const Pass& pass, std:
     if (!reduce(part, pixels))
       throw Error("out of memory with a single image of " + std::to_string(batch.images.size(3)) +
                       "x" + std::to_string(batch.images.size(2)) + ": " + result.why,
-                  {}, "use smaller images, a smaller model or a larger --memory");
+                  {.key = "memory.limit"},
+                  "use smaller images, a smaller model or a larger --memory");
     part = part_size(batch.size(), pixels);
   }
   learn(part * pixels);

@@ -85,7 +85,7 @@ TEST(MemoryBudget, NamesLimitAndHoldersWhenItRefuses) {
     EXPECT_EQ(error.message(),
               "decode scratch needs 5.0 MiB of memory, but 4.0 MiB of the 10.0 MiB limit (set by "
               "user) are left; held: prefetch 6.0 MiB");
-    EXPECT_NE(error.hint().find("at least 11.0 MiB"), std::string::npos);
+    EXPECT_NE(error.hint().find("the smallest budget that works is 11 MiB"), std::string::npos);
   }
 }
 

@@ -61,9 +61,10 @@ TEST(MemoryLimits, CountWhatMayStillBeMappedUnderResourceLimits) {
            "Max data size             1073741824           unlimited            bytes\n"
            "Max address space         1610612736           unlimited            bytes\n");
   const MemoryLimits limits = read_memory_limits(0, made.root());
-  // address space: 1536 - 1024 in use, data: 1024 - 200 in use; on top of 100 MiB held
-  EXPECT_EQ(limits.effective, 612 * kMiB);
+  // address space: 1536 - 1024 in use, data: 1024 - 200 in use; on top of 150 MiB resident
+  EXPECT_EQ(limits.effective, 662 * kMiB);
   EXPECT_EQ(limits.decided_by, "RLIMIT_AS");
+  EXPECT_EQ(limits.all.at(1).ceiling, 1536 * kMiB);
 }
 
 TEST(MemoryLimits, WalkEveryVersion2AncestorAndLeaveOutPageCache) {

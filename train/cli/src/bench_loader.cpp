@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/memory_monitor.h"
 #include "brim/cache/process_memory.h"
 #include "brim/dataloader/cache_choice.h"
 #include "brim/dataloader/decode_bound.h"
 #include "brim/dataloader/random.h"
 #include "brim/dataloader/transform.h"
+#include "experiment.h"
 
 namespace brim {
 namespace {
@@ -147,13 +149,31 @@ std::shared_ptr<Store> open_cache(const BenchLoaderOptions& options,
                      .budget = budget});
 }
 
-void measure(const BenchLoaderOptions& options, const Dataset& dataset, Loader& loader,
+/// What the loader is measured against, and the memory that takes.
+struct Bounds {
+  Bounds(const BenchLoaderOptions& options, const LoaderPlan& plan, const Dataset& dataset,
+         int scale, MemoryBudget& budget)
+      : threads(std::max(plan.workers, 1)),
+        niceness(plan.workers > 0 ? options.loader.niceness : 0),
+        full(dataset, {.threads = threads, .niceness = niceness, .max_bytes = file_bytes(budget)}),
+        scaled(dataset, {.threads = threads,
+                         .scale_denominator = scale,
+                         .niceness = niceness,
+                         .max_bytes = scale > 1 ? file_bytes(budget) : 0}),
+        memory(budget.reserve_or_throw(
+            "decode bound", std::max(full.peak_bytes(), scaled.peak_bytes()) + full.file_bytes() +
+                                scaled.file_bytes())) {}
+  static std::int64_t file_bytes(const MemoryBudget& budget) {
+    return std::min(DecodeBound::Options{}.max_bytes, budget.available() / 16);
+  }
+  const int threads, niceness;
+  DecodeBound full, scaled;
+  const Reservation memory;
+};
+
+void measure(const BenchLoaderOptions& options, Bounds& bounds, Loader& loader,
              BenchLoaderResult& result) {
-  const int threads = std::max(loader.plan().workers, 1);
-  const int niceness = loader.plan().workers > 0 ? options.loader.niceness : 0;
-  DecodeBound full(dataset, {.threads = threads, .niceness = niceness});
-  DecodeBound scaled(
-      dataset, {.threads = threads, .scale_denominator = result.bound_scale, .niceness = niceness});
+  DecodeBound &full = bounds.full, &scaled = bounds.scaled;
   const std::int64_t before = resident_bytes();
   const auto started = Clock::now();
   Reader reader(loader);
@@ -237,7 +257,8 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
   const std::shared_ptr<const Dataset> dataset = open_dataset(options.data, options.dataset);
   const std::shared_ptr<const Transform> transform =
       bench_transform(options.mode, options.image_size);
-  const auto budget = MemoryBudget::make({.byte_limit = options.memory_bytes});
+  const auto budget = cli::make_budget(options.memory_bytes, cli::Growth::kLoader);
+  const MemoryMonitor monitor(budget);
   LoaderOptions settings = options.loader;
   settings.budget = budget;
   std::string why;
@@ -249,6 +270,11 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
     settings.cache_content = choice.content;
     why = " (" + choice.why + ")";
   }
+  result.bound_scale = bound_scale(*dataset, *transform);
+  std::unique_ptr<Bounds> bounds;
+  if (options.measure)
+    bounds = std::make_unique<Bounds>(options, make_plan(settings, *dataset, *transform, *budget),
+                                      *dataset, result.bound_scale, *budget);
   settings.cache = open_cache(options, budget);
   if (wish.choose_cache) settings.cache = make_watched_store(settings.cache);
   Loader loader(dataset, transform, settings);
@@ -256,8 +282,7 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
   result.transform = transform->describe();
   result.images = dataset->size();
   result.plan = loader.plan();
-  result.bound_scale = bound_scale(*dataset, *transform);
-  if (options.measure) measure(options, *dataset, loader, result);
+  if (bounds) measure(options, *bounds, loader, result);
   if (options.digest) result.digest = epoch_digest(loader, options.digest_epoch);
   if (settings.cache) result.cache = settings.cache->describe();
   result.cache += why;

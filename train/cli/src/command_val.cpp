@@ -1,6 +1,7 @@
 // brim val: measures a trained network on labelled data.
 #include <fmt/format.h>
 
+#include "brim/cache/memory_monitor.h"
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
@@ -19,6 +20,7 @@ void val(Program& program, Config config, bool as_json) {
       config.output.dir == "auto" ? next_run_folder("runs/val/exp") : config.output.dir;
   prepare_run_folder(folder);
   const auto budget = make_budget(config);
+  const MemoryMonitor monitor(budget);
   prepare_compute(config, budget);
   const LoadedModel model =
       load_model(config, data->class_names(), Config().train.img, program.console);

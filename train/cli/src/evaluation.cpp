@@ -52,6 +52,11 @@ std::vector<std::vector<std::string>> classification_rows(const ClassificationSc
 
 }  // namespace
 
+LoaderOptions Evaluation::loader(const Config& config, std::int64_t training_batch,
+                                 const std::shared_ptr<MemoryBudget>& budget) {
+  return evaluation_loader(config, evaluation_batch(config, training_batch), nullptr, budget);
+}
+
 Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data,
                        std::int64_t training_batch, const std::shared_ptr<MemoryBudget>& budget)
     : data_(std::move(data)),
@@ -60,9 +65,8 @@ Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data
            .max_detections = static_cast<int>(config.val.max_det),
            .multi_label = true},
       precision_(parse_precision(config.train.precision, "train.precision")) {
-  loader_ = std::make_unique<Loader>(
-      data_, evaluation_transform(config, data_->task()),
-      evaluation_loader(config, evaluation_batch(config, training_batch), nullptr, budget));
+  loader_ = std::make_unique<Loader>(data_, evaluation_transform(config, data_->task()),
+                                     loader(config, training_batch, budget));
 }
 
 void Evaluation::keep_pictures(const EvaluatedBatch& batch) {

@@ -20,6 +20,10 @@ class Evaluation {
   Evaluation(const Config& config, std::shared_ptr<const Dataset> data, std::int64_t training_batch,
              const std::shared_ptr<MemoryBudget>& budget);
 
+  /// Options of the loader that it makes.
+  static LoaderOptions loader(const Config& config, std::int64_t training_batch,
+                              const std::shared_ptr<MemoryBudget>& budget);
+
   EvaluationSummary summary(Network& network, torch::Device device, Objective* objective = nullptr);
   /// Of the last summary().
   const EvaluationResult& result() const { return result_; }

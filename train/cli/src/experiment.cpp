@@ -117,10 +117,18 @@ Task task_of(const Config& config, const Dataset& dataset) {
   return dataset.task();
 }
 
+std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth) {
+  constexpr std::int64_t kStack = std::int64_t{8} << 20;
+  const MemoryLimits limits = read_memory_limits(byte_limit);
+  // Limits on address space and data count whole stacks: of workers, compute threads and a few.
+  if (limits.decided_by.starts_with("RLIMIT")) growth += kStack * (2 * available_cpus() + 4);
+  return MemoryBudget::make({.byte_limit = byte_limit, .base_bytes = limits.own_resident + growth});
+}
+
 std::shared_ptr<MemoryBudget> make_budget(const Config& config) {
-  if (config.memory.limit == "auto") return MemoryBudget::make();
-  return MemoryBudget::make(
-      {.byte_limit = parse_bytes(config.memory.limit, "memory.limit"), .fraction = 1.0});
+  const bool automatic = config.memory.limit == "auto";
+  return make_budget(automatic ? 0 : parse_bytes(config.memory.limit, "memory.limit"),
+                     Growth::kNetwork);
 }
 
 std::string cache_directory(const Config& config) {

@@ -27,6 +27,15 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
 /// What is learnt: as configured, else what `dataset` is. Throws Error when it cannot be learnt.
 Task task_of(const Config& config, const Dataset& dataset);
 
+/// What a command's libraries come to hold beyond what is reserved, once they are at work.
+struct Growth {
+  static constexpr std::int64_t kLoader = std::int64_t{16} << 20;
+  static constexpr std::int64_t kNetwork = std::int64_t{64} << 20;
+};
+/// A budget of `byte_limit` (0: what the machine allows) that counts this process as it is, and
+/// `growth` bytes besides.
+std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth);
+/// As configured, for a command that runs a network.
 std::shared_ptr<MemoryBudget> make_budget(const Config& config);
 /// Replaces "auto" in loader.cache and loader.content by what a sample of `dataset` says; returns
 /// the line that tells the user why, empty where nothing was left open.

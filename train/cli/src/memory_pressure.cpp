@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "brim/cache/memory_monitor.h"
+#include "brim/cache/process_memory.h"
 #include "brim/train/cpu_allocator.h"
 #include "program.h"
 
@@ -29,7 +30,7 @@ MemoryPressure::MemoryPressure(const Parts& parts)
   workers_ = parts_.source.loader().plan().workers;
   prefetch_ = parts_.source.loader().plan().prefetch_batches;
   ladder_ = std::make_unique<autotune::PressureLadder>(
-      own_private_bytes, [budget = parts_.budget] { return budget->limit(); }, rungs());
+      resident_bytes, [budget = parts_.budget] { return budget->limit(); }, rungs());
 }
 
 std::vector<autotune::Rung> MemoryPressure::rungs() {

@@ -7,6 +7,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/cache/stores.h"
+#include "brim/train/compat.h"
 #include "config.h"
 #include "tuning.h"
 
@@ -102,9 +103,16 @@ int run_program(int argc, char** argv) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 2;
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\nhint: a smaller --memory, --batch or --img\n");
+    std::fprintf(stderr,
+                 "error: out of memory\nhint: a larger --memory, or a smaller --batch or --img\n");
     return 2;
   } catch (const std::exception& error) {
+    if (is_out_of_memory(error)) {
+      const std::string text = error.what();
+      std::fprintf(stderr, "error: %s\nhint: a larger --memory, or a smaller --batch or --img\n",
+                   text.substr(0, text.find('\n')).c_str());
+      return 2;
+    }
     std::fprintf(stderr, "brim: internal error: %s\n", error.what());
     return 1;
   }

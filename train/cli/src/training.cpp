@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "brim/train/anchors.h"
 #include "brim/train/classification_loss.h"
 #include "brim/train/cpu_allocator.h"
@@ -13,7 +15,15 @@
 namespace brim::cli {
 
 void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& budget) {
-  if (config.memory.allocator == "pool") install_cpu_allocator({.budget = budget});
+  if (config.memory.allocator == "pool") {
+    const auto& limits = budget->limits().all;
+    const bool scarce = std::any_of(limits.begin(), limits.end(), [](const MemoryLimit& limit) {
+      return limit.source == "RLIMIT_AS";
+    });
+    // Where address space is limited the pool leaves some of it to everything else.
+    install_cpu_allocator(
+        {.virtual_bytes = scarce ? budget->available() / 4 * 3 : 0, .budget = budget});
+  }
   at::set_num_threads(compute_threads(config));
   torch::manual_seed(static_cast<std::uint64_t>(config.train.seed));
 }

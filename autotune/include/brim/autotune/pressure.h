@@ -42,7 +42,7 @@ struct PressureEvent {
 /// first, and descended when it has been free for long. Asked between two training steps; one
 /// thread. Everything it does is told and counted.
 ///
-///   PressureLadder ladder([&] { return own_private_bytes(); }, [&] { return budget->limit(); },
+///   PressureLadder ladder([&] { return resident_bytes(); }, [&] { return budget->limit(); },
 ///                         {{.at = 0.85, .name = "trim", .climb = trim}, ...});
 ///   if (const auto event = ladder.check()) log(event->message);
 class PressureLadder {

@@ -11,14 +11,15 @@ namespace brim {
 /// One source of a memory limit and what it allows this process now, in bytes.
 struct MemoryLimit {
   std::string source;      ///< "user", "cgroup v2 memory.max /a/b", "RLIMIT_DATA", "MemAvailable"
-  std::int64_t limit = 0;  ///< bytes this process may hold in all under this limit
+  std::int64_t limit = 0;  ///< resident bytes this process may have in all under this limit
   std::int64_t used_by_others = 0;
+  std::int64_t ceiling = 0;  ///< the value as it was set, of which others use a part
 };
 
 /// What the machine, its containers and the user allow, read now.
 struct MemoryLimits {
   std::vector<MemoryLimit> all{};
-  std::int64_t effective = 0;     ///< smallest of them: total bytes this process may hold
+  std::int64_t effective = 0;     ///< smallest of them: resident bytes this process may have
   std::string decided_by{};       ///< `source` of the smallest
   std::int64_t own_resident = 0;  ///< resident bytes of this process, mapped files included
   std::int64_t own_private = 0;   ///< of those, what cannot be reclaimed: anonymous and shmem
@@ -58,8 +59,8 @@ class Reservation {
 struct MemoryBudgetOptions {
   std::int64_t byte_limit = 0;  ///< explicit ceiling, taken whole; 0: what the machine allows
   double fraction = 0.9;        ///< share of the machine's limit that is planned for
-  /// Bytes already in use outside the ledger (program, libraries), held by the holder "process";
-  /// -1: measured when there is no explicit limit, else 0.
+  /// Bytes in use outside the ledger (program, libraries), held by the holder "process"; -1: what
+  /// is resident now when there is no explicit limit, else 0.
   std::int64_t base_bytes = -1;
   std::string root = "/";  ///< file system root that limits are read under
 };
@@ -71,9 +72,10 @@ struct PressureOrder {
   static constexpr int kScratch = 300;   ///< reusable buffers of workers
 };
 
-/// The one ceiling of a process (Law 2): cache, decode scratch, prefetched batches and pinned
-/// buffers reserve from it before they allocate. Thread-safe; shared by shared_ptr. The limit is
-/// min(explicit, fraction x machine), and follows the machine at each refresh().
+/// The one ceiling of a process (Law 2), in resident bytes, mapped files included: cache, decode
+/// scratch, prefetched batches and pinned buffers reserve from it before they allocate.
+/// Thread-safe; shared by shared_ptr. The limit is min(explicit, fraction x machine), and follows
+/// the machine at each refresh().
 ///
 ///   auto budget = MemoryBudget::make({.byte_limit = 2 << 30});
 ///   Reservation slots = budget->reserve("slots", bytes);   // empty: refused
@@ -98,6 +100,14 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   std::shared_ptr<void> on_pressure(int order, std::string holder, GiveBack give_back);
   /// Asks holders, in order, to free `bytes`; returns what was freed.
   std::int64_t ask_back(std::int64_t bytes);
+
+  /// Enters what is resident but was never reserved: "process" grows until the ledger holds at
+  /// least `resident` bytes. It does not shrink: what was needed once may be needed again.
+  void cover(std::int64_t resident);
+  /// What makes room for `bytes` more than is reserved now, e.g. "the smallest budget that works is
+  /// 412 MiB" or "raise RLIMIT_DATA to at least 412 MiB". Has room for what differs from run to
+  /// run.
+  std::string remedy(std::int64_t bytes) const;
 
   /// Reads the machine's limits again, adapts limit() and returns them.
   MemoryLimits refresh();

@@ -18,7 +18,7 @@ struct MemoryMonitorOptions {
   /// Pressure stall file to watch (its trigger must be writable); "auto": of the process's control
   /// group, else of the machine; empty: none.
   std::string stall_file = "auto";
-  /// Bytes the process cannot have reclaimed; empty: anonymous and shmem pages of this process.
+  /// Bytes that are held against the limit; empty: what of this process is resident.
   std::function<std::int64_t()> measure{};
 };
 
@@ -35,7 +35,8 @@ struct MemoryMonitorStatus {
 
 /// Samples the process from a thread of its own and asks the budget's holders, in their order, to
 /// give memory back before the limit is reached; follows limits that change while running. It sees
-/// what the ledger cannot: libraries, fragmentation, other processes of the same container. Where
+/// what the ledger cannot: libraries, fragmentation, other processes of the same container, and
+/// enters what was never reserved (MemoryBudget::cover). Where
 /// the kernel lets it, it is also woken when processes wait for memory (pressure stall
 /// information). Owned by whoever runs the program; the thread ends with the object.
 ///

@@ -29,6 +29,9 @@ class DecodeBound {
   /// Decodes for about `seconds` on all threads.
   void run(double seconds);
   std::int64_t files() const { return static_cast<std::int64_t>(files_.size()); }
+  std::int64_t file_bytes() const { return file_bytes_; }
+  /// Most that run() takes besides: pixels, and the coefficients of progressive files.
+  std::int64_t peak_bytes() const { return 3 * options_.threads * largest_pixels_; }
   /// Of everything run so far; 0 where the dataset holds no JPEG.
   double images_per_second() const;
   double cpu_seconds_per_image() const;
@@ -36,6 +39,7 @@ class DecodeBound {
  private:
   Options options_;
   std::vector<std::vector<std::byte>> files_;
+  std::int64_t file_bytes_ = 0, largest_pixels_ = 0;
   std::int64_t next_ = 0;
   std::int64_t images_ = 0;
   double seconds_ = 0;

@@ -1,0 +1,68 @@
+#include "smallest_budget.h"
+
+#include <algorithm>
+
+#include "account.h"
+#include "brim/cache/error.h"
+#include "brim/train/compat.h"
+#include "brim/train/cpu_allocator.h"
+#include "evaluation.h"
+#include "experiment.h"
+
+namespace brim::cli {
+namespace {
+
+/// What a loader of `options` takes at least.
+std::int64_t loader_bytes(LoaderOptions options, const Dataset& data, const Transform& transform) {
+  if (options.prefetch_batches == kAuto) options.prefetch_batches = 1;
+  const auto enough = MemoryBudget::make({.byte_limit = INT64_MAX / 2});
+  return make_plan(options, data, transform, *enough).total_bytes;
+}
+
+/// What a step on one image takes, without the program and its loader.
+std::int64_t step_bytes(Config config, int classes) {
+  constexpr std::int64_t kSmallSide = 128;  // what larger ones take follows from it
+  constexpr std::int64_t kBoxes = 128;
+  const std::int64_t side = config.train.multi_scale ? config.train.img * 3 / 2 : config.train.img;
+  config.train.img = std::min(side, kSmallSide);
+  if (config.train.activation_checkpointing == "auto") config.train.activation_checkpointing = "on";
+  // The budget is too small for whatever is measured here: the pool does without for a moment.
+  if (config.memory.allocator == "pool") install_cpu_allocator();
+  const autotune::MemoryAccount one =
+      autotune::scale_account(account_of(config, classes, kBoxes, 1), side, 1);
+  return one.total() - one.loader - one.runtime;
+}
+
+std::string first_line(const std::exception& error) {
+  const auto* ours = dynamic_cast<const Error*>(&error);
+  const std::string text = ours != nullptr ? ours->message() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+}  // namespace
+
+bool is_about_memory(const std::exception& error) {
+  const auto* ours = dynamic_cast<const Error*>(&error);
+  return ours != nullptr ? ours->where().key.starts_with("memory") : is_out_of_memory(error);
+}
+
+void refuse_memory(const RefusedTraining& refused, const std::exception& found) {
+  const auto& [config, data, validation, task, budget] = refused;
+  const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
+  std::int64_t needed = step_bytes(config, static_cast<int>(data.class_names().size()));
+  needed += needed / 8;  // fragments, and whole chunks of the pool
+  needed += loader_bytes(training_loader(config, data, batch, nullptr, nullptr), data,
+                         *training_transform(config, task));
+  if (validation != nullptr)
+    needed += loader_bytes(Evaluation::loader(config, batch, nullptr), *validation,
+                           *evaluation_transform(config, task));
+  for (const MemoryBudget::Holder& holder : budget.holders())
+    if (holder.name == "process" || holder.name == "lmdb writer") needed += holder.bytes;
+  // What was tried did not do, whatever the sum says.
+  needed = std::max(needed, budget.limit() + budget.limit() / 16);
+  throw Error(first_line(found), {.key = "memory.limit"},
+              budget.remedy(needed - budget.reserved()) +
+                  "; smaller images, a smaller model or batch need less");
+}
+
+}  // namespace brim::cli
