@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "adaptive_source.h"
+#include "brim/cache/memory_monitor.h"
 #include "brim/dataloader/loader.h"
 #include "brim/train/evaluate.h"
 #include "config_options.h"
@@ -17,6 +18,7 @@
 #include "pictures.h"
 #include "program.h"
 #include "run_folder.h"
+#include "smallest_budget.h"
 #include "train_progress.h"
 #include "training.h"
 #include "tuning.h"
@@ -79,52 +81,70 @@ std::int64_t own_resident_peak() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-/// Tells the user once what is wrong with the cache.
+/// As configured; a folder that cannot be used costs the run its cache on disk and no more.
+std::shared_ptr<Store> open_cache(const Config& config, const std::shared_ptr<MemoryBudget>& budget,
+                                  Console& console) {
+  try {
+    return make_cache(config, budget);
+  } catch (const Error& error) {
+    if (error.where().key != "cache.dir") throw;
+    Config without = config;
+    without.loader.cache = config.loader.cache == "tiered" ? "ram" : "none";
+    console.warn(
+        fmt::format("{}; training goes on with cache {}", error.message(), without.loader.cache));
+    return make_cache(without, budget);
+  }
+}
+
+/// Tells the user once what is wrong with the cache, and once that entries were damaged.
 class CacheComplaint {
  public:
   CacheComplaint(Console& console, std::shared_ptr<Store> cache)
       : console_(console), cache_(std::move(cache)) {}
   void tell() {
     if (cache_ == nullptr) return;
-    const std::string now = cache_->stats().last_error;
-    if (!now.empty() && now != told_) console_.warn(now);
-    told_ = now;
+    const StoreStats stats = cache_->stats();
+    if (!stats.last_error.empty() && stats.last_error != told_)
+      console_.warn(stats.last_error + "; training goes on without what it cannot keep");
+    told_ = stats.last_error;
+    if (stats.damaged > 0 && !told_of_damage_)
+      console_.warn(
+          fmt::format("damaged entries of the cache, {} so far, are made anew", stats.damaged));
+    told_of_damage_ = told_of_damage_ || stats.damaged > 0;
   }
 
  private:
   Console& console_;
   const std::shared_ptr<Store> cache_;
   std::string told_;
+  bool told_of_damage_ = false;
 };
 
-void train(Program& program, Config config, const std::string& checkpoint, bool as_json) {
-  Console& console = program.console;
-  const std::string folder =
-      config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
-  const auto data = open_data(config, Split::Train);
-  const Task task = task_of(config, *data);
-  const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
-  show_warnings(*data, console);
-  if (validation) show_warnings(*validation, console);
-  prepare_run_folder(folder);
-
-  const auto budget = make_budget(config);
-  prepare_compute(config, budget);
+/// The data of a run and its memory.
+struct Run {
+  Config config;
+  std::string folder, checkpoint;
+  std::shared_ptr<const Dataset> data, validation;
+  Task task;
+  std::shared_ptr<MemoryBudget> budget;
   std::int64_t planned_bytes = 0;
-  const std::int64_t batch =
-      decide_batch(program, config, *data, task, budget, folder, planned_bytes);
-  const double planned_share = static_cast<double>(planned_bytes) /
-                               static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
-  config.train.batch = std::to_string(batch);  // a resume must not tune again
-  config.output.dir = folder;
-  write_yaml(config, folder + "/config.yaml");
+};
 
+void fit(Program& program, Run& run, bool as_json) {
+  Config& config = run.config;
+  const std::string& folder = run.folder;
+  const auto& data = run.data;
+  const auto& validation = run.validation;
+  const auto& budget = run.budget;
+  const Task task = run.task;
+  Console& console = program.console;
+  const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
   const auto network = build_network(config, *data, task, console);
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
-  const std::string cache_line = plan_cache(config, *data, task, batch, budget, planned_bytes);
+  const std::string cache_line = plan_cache(config, *data, task, batch, budget, run.planned_bytes);
   if (!cache_line.empty()) console.print(cache_line);
-  auto cache = make_cache(config, budget);
+  auto cache = open_cache(config, budget, console);
   if (cache_is_chosen) cache = make_watched_store(cache);
   CacheComplaint complaint(console, cache);
   complaint.tell();
@@ -143,7 +163,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   if (validation) evaluation = std::make_unique<Evaluation>(config, validation, batch, budget);
 
   Trainer trainer(network, build_objective(config, *network), options);
-  if (!checkpoint.empty()) trainer.resume(checkpoint);
+  if (!run.checkpoint.empty()) trainer.resume(run.checkpoint);
   PictureSource pictures(source, config.output.plots ? folder : "", data->class_names());
   TrainProgress progress(console, [&] {
     complaint.tell();
@@ -152,6 +172,8 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const auto csv = make_csv_writer(folder + "/results.csv");
   const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
   Observer* const told[] = {csv.get(), jsonl.get(), &progress};
+  const double planned_share = static_cast<double>(run.planned_bytes) /
+                               static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
   MemoryPressure pressure({trainer, source, budget, planned_share, told});
   LoaderAdjustment adjustment(source, pressure, told);
   std::vector<Observer*> observers{csv.get(), jsonl.get(), &progress, &pressure};
@@ -163,10 +185,11 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
                   evaluation ? Evaluator([&](Network& n) { return evaluation->summary(n, device); })
                              : Evaluator(),
                   observers);
+  complaint.tell();
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
-  if (planned_bytes > 0)
-    console.print(fmt::format("memory: predicted peak {}, actual {}", format_bytes(planned_bytes),
-                              format_bytes(own_resident_peak())));
+  if (run.planned_bytes > 0)
+    console.print(fmt::format("memory: predicted peak {}, actual {}",
+                              format_bytes(run.planned_bytes), format_bytes(own_resident_peak())));
   const auto bad = source.quarantine();
   if (!bad.empty()) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
@@ -184,6 +207,36 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   }
   print_result(program, folder, result, as_json);
   if (result.reason == EndReason::Stopped) program.exit_code = pressure.stop() ? 2 : 130;
+}
+
+void train(Program& program, Config config, const std::string& checkpoint, bool as_json) {
+  Console& console = program.console;
+  const std::string folder =
+      config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
+  const auto data = open_data(config, Split::Train);
+  const Task task = task_of(config, *data);
+  const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
+  show_warnings(*data, console);
+  if (validation) show_warnings(*validation, console);
+  prepare_run_folder(folder);
+
+  const auto budget = make_budget(config);
+  const MemoryMonitor monitor(budget);
+  try {
+    prepare_compute(config, budget);
+    std::int64_t planned_bytes = 0;
+    const std::int64_t batch =
+        decide_batch(program, config, *data, task, budget, folder, planned_bytes);
+    config.train.batch = std::to_string(batch);  // a resume must not tune again
+    config.output.dir = folder;
+    write_yaml(config, folder + "/config.yaml");
+    Run run{config, folder, checkpoint, data, validation, task, budget, planned_bytes};
+    fit(program, run, as_json);
+  } catch (const std::exception& error) {
+    // A batch that is still to be tuned was refused by the tuner, with remedies of its own.
+    if (!is_about_memory(error) || plain_batch(config) == 0) throw;
+    refuse_memory({config, *data, validation.get(), task, *budget}, error);
+  }
 }
 
 }  // namespace
