@@ -48,7 +48,8 @@ class TrainingCache : public testing::Test {
                      "train.threads=1",
                      "loader.cache_dir=" + cache(),
                      "--cache",
-                     mode});
+                     mode,
+                     "loader.content=decoded"});
   }
 
   /// The losses of a run, as they are written.

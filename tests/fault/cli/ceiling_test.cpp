@@ -228,6 +228,9 @@ class Ceilings : public testing::Test {
     }
     EXPECT_EQ(outcome->kills, 0) << one.text();
     const ProcessResult& result = outcome->result;
+    std::printf("exit %d, %lld MiB resident: %s\n", result.exit_code,
+                static_cast<long long>(result.peak_resident / kMiB), one.text().c_str());
+    std::fflush(stdout);
     ++(result.exit_code == 0 ? worked_ : refused_);
     if (result.exit_code == 0) return expect_below(one, one.budget, *outcome);
     ASSERT_EQ(result.exit_code, 2) << one.text() << "\n" << result.error;
