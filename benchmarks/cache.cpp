@@ -1,5 +1,6 @@
 // What the caches cost and give: small entries, start-up, hit rate, filling, cold reads, sharing.
-// Usage: bench_cache [FOLDER]   (a folder on the disk to measure; default: the working folder)
+// Usage: bench_cache [FOLDER [PART...]]   (a folder on the disk to measure; default: the working
+// folder; parts: ram hits fill small cold; default: all)
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -287,22 +288,33 @@ int main(int count, char** arguments) {
     std::perror(folder.c_str());
     return 1;
   }
-  ram_rates("private", "");
-  ram_rates("shared", "bench-" + std::to_string(::getpid()));
-  hit_rates();
-  filling("ram", [](int) { return make_ram_store({}); });
-  filling("ram, shared", [](int round) {
-    return make_ram_store(
-        {.share_name = "bench-" + std::to_string(::getpid()) + "-" + std::to_string(round)});
-  });
-  filling("disk", [&](int round) {
-    return make_store({.mode = CacheMode::Disk,
-                       .directory = folder + "/fill" + std::to_string(round),
-                       .byte_limit = std::int64_t{1} << 30});
-  });
-  small_entries(CacheMode::Disk, folder);
-  small_entries(CacheMode::Lmdb, folder);
-  cold_reads(folder);
+  const auto wanted = [&](const std::string& part) {
+    return count <= 2 || std::find(arguments + 2, arguments + count, part) != arguments + count;
+  };
+  if (wanted("ram")) {
+    ram_rates("private", "");
+    ram_rates("shared", "bench-" + std::to_string(::getpid()));
+  }
+  if (wanted("hits")) hit_rates();
+  if (wanted("fill")) {
+    filling("ram", [](int) { return make_ram_store({}); });
+    filling("ram, shared", [](int round) {
+      return make_ram_store(
+          {.share_name = "bench-" + std::to_string(::getpid()) + "-" + std::to_string(round)});
+    });
+    for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb})
+      filling(to_string(mode).c_str(), [&](int round) {
+        const std::string directory = folder + "/fill" + std::to_string(round);
+        std::filesystem::remove_all(folder + "/fill" + std::to_string(round - 1));
+        return make_store(
+            {.mode = mode, .directory = directory, .byte_limit = std::int64_t{1} << 30});
+      });
+  }
+  if (wanted("small")) {
+    small_entries(CacheMode::Disk, folder);
+    small_entries(CacheMode::Lmdb, folder);
+  }
+  if (wanted("cold")) cold_reads(folder);
   std::filesystem::remove_all(folder);
   return 0;
 }

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <thread>
 #include <utility>
 
 #include "brim/cache/error.h"
@@ -104,7 +103,7 @@ void LmdbEnvironment::open(const std::string& directory, std::int64_t map_bytes)
   mdb_reader_check(env_, &dead);
   MDB_txn* transaction = nullptr;
   int code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &transaction);
-  if (code == MDB_MAP_RESIZED) {
+  while (code == MDB_MAP_RESIZED) {
     check(mdb_env_set_mapsize(env_, 0));
     code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &transaction);
   }
@@ -113,62 +112,58 @@ void LmdbEnvironment::open(const std::string& directory, std::int64_t map_bytes)
   mdb_txn_abort(transaction);
   check(code);
   if (writable_) check(write_format());
-  check(locate_map());
+  const std::lock_guard lock(mutex_);
+  check(begin_read());
+  code = locate_map(reader_);
+  if (code == 0) code = read_blocks(reader_);
+  mdb_txn_reset(reader_);
+  check(code);
+  note_size();
 }
 
 int LmdbEnvironment::write_format() {
-  return update(0, [](MDB_txn* transaction, MDB_dbi database) {
-    MDB_val key = value_of(kFormatKey.data(), kFormatKey.size());
-    LmdbFormat format{};
-    std::memcpy(format.magic, kLmdbMagic, sizeof kLmdbMagic);
-    format.endian = kEndianTag;
-    format.version = kLmdbVersion;
-    MDB_val value = value_of(&format, sizeof format);
-    const int code = mdb_put(transaction, database, &key, &value, MDB_NOOVERWRITE);
-    return code == MDB_KEYEXIST ? 0 : code;
-  });
+  MDB_txn* transaction = nullptr;
+  int code = mdb_txn_begin(env_, nullptr, 0, &transaction);
+  while (code == MDB_MAP_RESIZED) {  // another process makes the map grow just now
+    if ((code = mdb_env_set_mapsize(env_, 0)) != 0) return code;
+    code = mdb_txn_begin(env_, nullptr, 0, &transaction);
+  }
+  if (code != 0) return code;
+  MDB_val key = value_of(kFormatKey.data(), kFormatKey.size());
+  LmdbFormat format{};
+  std::memcpy(format.magic, kLmdbMagic, sizeof kLmdbMagic);
+  format.endian = kEndianTag;
+  format.version = kLmdbVersion;
+  MDB_val value = value_of(&format, sizeof format);
+  code = mdb_put(transaction, database_, &key, &value, MDB_NOOVERWRITE);
+  if (code == 0) return mdb_txn_commit(transaction);
+  mdb_txn_abort(transaction);
+  return code == MDB_KEYEXIST ? 0 : code;
 }
 
 void LmdbEnvironment::close() {
-  for (Slot& slot : slots_) {
-    if (slot.transaction != nullptr) mdb_txn_abort(slot.transaction);
-    slot.transaction = nullptr;
-  }
+  if (reader_ != nullptr) mdb_txn_abort(reader_);
+  reader_ = nullptr;
   if (env_ != nullptr) mdb_env_close(env_);
   env_ = nullptr;
 }
 
 /// LMDB does not tell where its map is; a leaf page knows its own number.
-int LmdbEnvironment::locate_map() {
-  MDB_txn* transaction = nullptr;
-  int code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &transaction);
-  if (code != 0) return code;
+int LmdbEnvironment::locate_map(MDB_txn* transaction) {
   MDB_val key = value_of(kFormatKey.data(), kFormatKey.size());
   MDB_val value{};
-  code = mdb_get(transaction, database_, &key, &value);
-  if (code == 0) {
-    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto* start = static_cast<const std::byte*>(value.mv_data);
-    start -= reinterpret_cast<std::uintptr_t>(start) % page;
-    std::uint64_t number = 0;
-    std::memcpy(&number, start, sizeof number);
-    map_ = start - number * page;
-  }
-  mdb_txn_abort(transaction);
-  return code;
+  if (const int code = mdb_get(transaction, database_, &key, &value); code != 0) return code;
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto* start = static_cast<const std::byte*>(value.mv_data);
+  start -= reinterpret_cast<std::uintptr_t>(start) % page;
+  std::uint64_t number = 0;
+  std::memcpy(&number, start, sizeof number);
+  map_ = start - number * page;
+  return 0;
 }
 
-std::shared_lock<std::shared_mutex> LmdbEnvironment::use_map() {
-  if (moving_.load(std::memory_order_relaxed)) const std::lock_guard wait(gate_);
-  return std::shared_lock(map_mutex_);
-}
-
-/// 0: to the size another process has given it.
+/// Under mutex_, outside of transactions. 0: to the size another process has given it.
 int LmdbEnvironment::resize_map(std::int64_t bytes) {
-  const std::lock_guard first(gate_);
-  moving_ = true;
-  const std::unique_lock alone(map_mutex_);
-  moving_ = false;
   if (broken_) return MDB_PANIC;
   MDB_envinfo info{};
   mdb_env_info(env_, &info);
@@ -180,103 +175,170 @@ int LmdbEnvironment::resize_map(std::int64_t bytes) {
     if (probe == MAP_FAILED) return MDB_MAP_FULL;
     ::munmap(probe, static_cast<std::size_t>(bytes));
   }
-  int code = mdb_env_set_mapsize(env_, static_cast<std::size_t>(bytes));
+  const int code = mdb_env_set_mapsize(env_, static_cast<std::size_t>(bytes));
   if (code != 0 && mdb_env_set_mapsize(env_, info.me_mapsize) != 0) broken_ = true;
-  if (!broken_ && locate_map() != 0) broken_ = true;
+  map_ = nullptr;  // found again by the next reader
   return broken_ ? MDB_PANIC : code;
 }
 
-int LmdbEnvironment::begin_read(Slot& slot) {
-  if (slot.transaction != nullptr) return mdb_txn_renew(slot.transaction);
-  int code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &slot.transaction);
-  if (code == MDB_READERS_FULL) {
+/// Under mutex_: reader_ is active when this returns 0.
+int LmdbEnvironment::begin_read() {
+  int code = MDB_PANIC;
+  for (int attempt = 0; attempt < 3 && !broken_; ++attempt) {
+    code = reader_ != nullptr ? mdb_txn_renew(reader_)
+                              : mdb_txn_begin(env_, nullptr, MDB_RDONLY, &reader_);
+    if (code == 0) break;
     int dead = 0;
-    mdb_reader_check(env_, &dead);
-    code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &slot.transaction);
+    if (code == MDB_READERS_FULL)
+      mdb_reader_check(env_, &dead);
+    else if (code != MDB_MAP_RESIZED || resize_map(0) != 0)
+      break;
   }
-  if (code != 0) slot.transaction = nullptr;
+  if (code != 0 || map_ != nullptr) return code;
+  code = locate_map(reader_);
+  if (code != 0) mdb_txn_reset(reader_);
   return code;
 }
 
-LmdbEnvironment::Reader::Reader(LmdbEnvironment& environment)
-    : environment_(environment), slot_(nullptr) {
-  const std::size_t start = std::hash<std::thread::id>{}(std::this_thread::get_id());
-  for (std::size_t i = start; slot_ == nullptr; ++i) {
-    Slot& slot = environment_.slots_[i % environment_.slots_.size()];
-    if (!slot.busy.test_and_set(std::memory_order_acquire)) slot_ = &slot;
-    if ((i - start) % environment_.slots_.size() == environment_.slots_.size() - 1)
-      std::this_thread::yield();
+void LmdbEnvironment::catch_up(Patience patience) {
+  std::unique_lock lock(mutex_, std::defer_lock);
+  if (patience == Patience::Wait)
+    lock.lock();
+  else if (!lock.try_lock())
+    return;
+  MDB_envinfo info{};
+  if (broken_ || mdb_env_info(env_, &info) != 0 || info.me_last_txnid == seen_transaction_) return;
+  if (begin_read() != 0) return;
+  read_blocks(reader_);
+  mdb_txn_reset(reader_);
+  note_size();
+}
+
+/// Under mutex_, within a transaction of which nothing is written yet.
+int LmdbEnvironment::read_blocks(MDB_txn* transaction) {
+  std::vector<Block> found;
+  const int code = find_blocks(transaction, found);
+  if (code != 0) return code;
+  // Directories lie between the blocks: all of them at once, instead of one by one.
+  if (found.size() > 1)
+    for (const Block& block : found) read_ahead(block.directory_at, block.directory_size);
+  std::vector<LmdbRow> rows;
+  for (const Block& block : found) {
+    index_block(block, rows);
+    next_block_ = block.number + 1;
   }
-  for (int attempt = 0; attempt < 3 && !active_; ++attempt) {
-    map_lock_ = environment_.use_map();
-    if (environment_.broken_) return;
-    const int code = environment_.begin_read(*slot_);
-    active_ = code == 0;
-    if (code != MDB_MAP_RESIZED) return;
-    map_lock_.unlock();
-    if (environment_.resize_map(0) != 0) return;
+  seen_transaction_ = std::max<std::uint64_t>(seen_transaction_, mdb_txn_id(transaction));
+  return 0;
+}
+
+/// The blocks from next_block_ on; only pages of the tree are touched.
+int LmdbEnvironment::find_blocks(MDB_txn* transaction, std::vector<Block>& found) {
+  MDB_cursor* cursor = nullptr;
+  if (const int code = mdb_cursor_open(transaction, database_, &cursor); code != 0) return code;
+  const LmdbBlockKey first = lmdb_block_key(kDirectoryLetter, next_block_);
+  MDB_val key = value_of(first.data(), first.size());
+  MDB_val directory{};
+  int code = mdb_cursor_get(cursor, &key, &directory, MDB_SET_RANGE);
+  for (; code == 0; code = mdb_cursor_get(cursor, &key, &directory, MDB_NEXT)) {
+    if (key.mv_size != first.size() || *static_cast<const char*>(key.mv_data) != kDirectoryLetter)
+      break;
+    std::uint64_t number = 0;
+    std::memcpy(&number, static_cast<const std::byte*>(key.mv_data) + 1, sizeof number);
+    number = big_endian(number);
+    const LmdbBlockKey name = lmdb_block_key(kBlockLetter, number);
+    MDB_val block_key = value_of(name.data(), name.size());
+    MDB_val bytes{};
+    if (mdb_get(transaction, database_, &block_key, &bytes) != 0 ||
+        bytes.mv_size < least_block_bytes())
+      continue;
+    found.push_back({.number = number,
+                     .bytes_at = offset_of(bytes.mv_data),
+                     .bytes_size = bytes.mv_size,
+                     .directory_at = offset_of(directory.mv_data),
+                     .directory_size = directory.mv_size});
+  }
+  mdb_cursor_close(cursor);
+  return code == MDB_NOTFOUND ? 0 : code;
+}
+
+/// A row that does not fit its block is passed over: its value is made anew.
+void LmdbEnvironment::index_block(const Block& block, std::vector<LmdbRow>& rows) {
+  rows.resize(block.directory_size / sizeof(LmdbRow));
+  if (!read_bytes(block.directory_at, std::as_writable_bytes(std::span(rows)))) return;
+  for (const LmdbRow& row : rows) {
+    if (row.dropped() || row.offset > block.bytes_size ||
+        row.length > block.bytes_size - row.offset)
+      continue;
+    index_.insert(row.key, {.file_offset = block.bytes_at + row.offset,
+                            .checksum = row.checksum(),
+                            .block = block.number,
+                            .length = row.length});
   }
 }
 
-LmdbEnvironment::Reader::~Reader() {
-  if (active_) mdb_txn_reset(slot_->transaction);
-  slot_->busy.clear(std::memory_order_release);
-}
-
-std::optional<LmdbPlace> LmdbEnvironment::Reader::find(const CacheKey& key) {
-  if (!active_) return std::nullopt;
-  const LmdbKey bytes = lmdb_key(key);
-  MDB_val name = value_of(bytes.data(), bytes.size());
+/// One past the last block, whether or not it has a directory. Within a write transaction.
+std::uint64_t LmdbEnvironment::free_block(MDB_txn* transaction) const {
+  std::uint64_t number = next_block_;
+  MDB_cursor* cursor = nullptr;
+  if (mdb_cursor_open(transaction, database_, &cursor) != 0) return number;
+  char after = kBlockLetter + 1;
+  MDB_val key = value_of(&after, 1);
   MDB_val value{};
-  if (mdb_get(slot_->transaction, environment_.database_, &name, &value) != 0 ||
-      value.mv_size != sizeof(LmdbRecord))
-    return std::nullopt;
-  LmdbPlace place{};
-  std::memcpy(&place.record, value.mv_data, sizeof place.record);
-  const LmdbBlockKey block = lmdb_block_key(place.record.block);
-  name = value_of(block.data(), block.size());
-  const bool found = mdb_get(slot_->transaction, environment_.database_, &name, &value) == 0 &&
-                     place.record.offset <= value.mv_size &&
-                     place.record.length <= value.mv_size - place.record.offset;
-  // A record without its bytes is reported as it is: reading it fails and it is dropped.
-  place.file_offset = found
-                          ? static_cast<std::uint64_t>(
-                                static_cast<const std::byte*>(value.mv_data) - environment_.map_) +
-                                place.record.offset
-                          : UINT64_MAX >> 1;
-  return place;
+  // There is a record behind the blocks: that of the format.
+  if (mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE) == 0 &&
+      mdb_cursor_get(cursor, &key, &value, MDB_PREV) == 0 && key.mv_size == sizeof(LmdbBlockKey) &&
+      *static_cast<const char*>(key.mv_data) == kBlockLetter) {
+    std::uint64_t last = 0;
+    std::memcpy(&last, static_cast<const std::byte*>(key.mv_data) + 1, sizeof last);
+    number = std::max(number, big_endian(last) + 1);
+  }
+  mdb_cursor_close(cursor);
+  return number;
 }
 
-int LmdbEnvironment::update(std::int64_t most_bytes,
-                            const std::function<int(MDB_txn*, MDB_dbi)>& body) {
+int LmdbEnvironment::update(std::int64_t most_bytes, const Body& body) {
+  const std::lock_guard lock(mutex_);
   while (true) {
-    std::shared_lock map_lock = use_map();
-    if (broken_) return MDB_PANIC;
+    // The map must be known before its records are looked at; nothing has moved in between.
+    int code = begin_read();
+    if (code != 0) return code;
+    mdb_txn_reset(reader_);
     MDB_txn* transaction = nullptr;
-    int code = mdb_txn_begin(env_, nullptr, 0, &transaction);
+    code = mdb_txn_begin(env_, nullptr, 0, &transaction);
     if (code == 0) {
-      code = body(transaction, database_);
+      code = read_blocks(transaction);
+      if (code == 0) code = body({transaction, database_, free_block(transaction)});
       if (code == 0)
         code = mdb_txn_commit(transaction);
       else
         mdb_txn_abort(transaction);
     }
-    MDB_envinfo info{};
-    mdb_env_info(env_, &info);
-    if (code == 0 && ++commits_ % kCommitsPerReaderCheck != 0) return 0;
+    if (code == 0) return finish_update();
     int dead = 0;
     mdb_reader_check(env_, &dead);  // a killed reader keeps old pages from being used again
-    map_lock.unlock();
+    MDB_envinfo info{};
+    mdb_env_info(env_, &info);
+    const auto now = static_cast<std::int64_t>(info.me_mapsize);
     if (code == MDB_MAP_RESIZED) {
-      if ((code = resize_map(0)) != 0) return code;
-    } else if (code == MDB_MAP_FULL) {
-      const auto now = static_cast<std::int64_t>(info.me_mapsize);
-      if (most_bytes > 0 && now >= most_bytes) return code;
-      if ((code = resize_map(now * 2)) != 0) return code;
-    } else {
-      return code;
+      code = resize_map(0);
+    } else if (code == MDB_MAP_FULL && (most_bytes <= 0 || now < most_bytes)) {
+      code = resize_map(now * 2);
     }
+    if (code != 0) return code;
   }
+}
+
+/// Under mutex_: takes what was just committed into the index.
+int LmdbEnvironment::finish_update() {
+  int dead = 0;
+  if (++commits_ % kCommitsPerReaderCheck == 0) mdb_reader_check(env_, &dead);
+  int code = begin_read();
+  if (code == 0) {
+    code = read_blocks(reader_);
+    mdb_txn_reset(reader_);
+  }
+  note_size();
+  return code;
 }
 
 bool LmdbEnvironment::read_bytes(std::uint64_t file_offset, std::span<std::byte> out) const {
@@ -296,52 +358,11 @@ void LmdbEnvironment::read_ahead(std::uint64_t file_offset, std::uint64_t length
                   POSIX_FADV_WILLNEED);
 }
 
-std::int64_t LmdbEnvironment::Reader::entries() {
-  MDB_stat stat{};
-  const MDB_dbi database = environment_.database_;
-  MDB_val key = value_of(kFormatKey.data(), kFormatKey.size());
-  MDB_val value{};
-  if (!active_ || mdb_stat(slot_->transaction, database, &stat) != 0 ||
-      mdb_get(slot_->transaction, database, &key, &value) != 0 ||
-      value.mv_size != sizeof(LmdbFormat))
-    return 0;
-  LmdbFormat format{};
-  std::memcpy(&format, value.mv_data, sizeof format);
-  // All records but the format's own and the blocks, which are numbered without gaps.
-  return static_cast<std::int64_t>(stat.ms_entries) - 1 -
-         static_cast<std::int64_t>(format.next_block);
-}
-
-std::vector<CacheKey> LmdbEnvironment::Reader::keys() {
-  std::vector<CacheKey> all;
-  MDB_cursor* cursor = nullptr;
-  if (!active_ || mdb_cursor_open(slot_->transaction, environment_.database_, &cursor) != 0)
-    return all;
-  MDB_val key{};
-  MDB_val value{};
-  while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
-    if (key.mv_size != sizeof(LmdbKey)) continue;
-    std::uint64_t words[2];
-    std::memcpy(words, key.mv_data, sizeof words);
-    all.push_back({.high = big_endian(words[0]), .low = big_endian(words[1])});
-  }
-  mdb_cursor_close(cursor);
-  return all;
-}
-
-std::vector<CacheKey> LmdbEnvironment::keys() {
-  return Reader(*this).keys();
-}
-
-std::int64_t LmdbEnvironment::entries() {
-  return Reader(*this).entries();
-}
-
-std::int64_t LmdbEnvironment::used_bytes() {
-  const std::shared_lock map_lock = use_map();
+/// Under mutex_.
+void LmdbEnvironment::note_size() {
   MDB_envinfo info{};
-  if (broken_ || mdb_env_info(env_, &info) != 0) return 0;
-  return static_cast<std::int64_t>(info.me_last_pgno + 1) * ::sysconf(_SC_PAGESIZE);
+  if (broken_ || mdb_env_info(env_, &info) != 0) return;
+  used_bytes_ = static_cast<std::int64_t>(info.me_last_pgno + 1) * ::sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace brim::detail

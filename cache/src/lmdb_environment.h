@@ -2,30 +2,26 @@
 
 #include <lmdb.h>
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <mutex>
-#include <optional>
-#include <shared_mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "lmdb_format.h"
+#include "lmdb_index.h"
 #include "posix_file.h"
 
 namespace brim::detail {
 
-/// Where a value's bytes lie in the data file.
-struct LmdbPlace {
-  LmdbRecord record;
-  std::uint64_t file_offset;
-};
+/// What to do while another thread of this process is in a transaction.
+enum class Patience { Wait, GiveUp };
 
-/// One LMDB environment of this process: opening (check, rebuild, format record), reader slots,
-/// and a map that grows while others read. Only the store's writer thread may call update().
+/// One LMDB environment of this process: opening (check, rebuild, format record), transactions
+/// one at a time, a map that grows, and the index of what is committed. Values are read with
+/// `pread` at places that never change, outside of any transaction. Thread-safe.
 class LmdbEnvironment {
  public:
   /// Throws Error where the folder is not usable or holds a database that is not brim's.
@@ -34,65 +30,53 @@ class LmdbEnvironment {
   LmdbEnvironment(const LmdbEnvironment&) = delete;
   LmdbEnvironment& operator=(const LmdbEnvironment&) = delete;
 
-  /// Looks `key` up and calls `use` while its snapshot is pinned; false: not there.
-  template <class Use>
-  bool read(const CacheKey& key, Use&& use) {
-    Reader reader(*this);
-    const std::optional<LmdbPlace> place = reader.find(key);
-    return place && use(*place);
-  }
-  /// The same for many keys in one snapshot.
-  template <class Use>
-  void read_all(std::span<const CacheKey> keys, Use&& use) {
-    Reader reader(*this);
-    for (const CacheKey& key : keys)
-      if (const std::optional<LmdbPlace> place = reader.find(key)) use(*place);
-  }
+  LmdbIndex& index() { return index_; }
+  /// Takes blocks into the index that were committed since the last time, by whomever.
+  void catch_up(Patience patience);
 
-  /// Runs `body` in a write transaction and commits when it returns 0; grows the map and runs it
-  /// again when that was too small, up to `most_bytes`. Returns LMDB's error code.
-  int update(std::int64_t most_bytes, const std::function<int(MDB_txn*, MDB_dbi)>& body);
+  struct Write {
+    MDB_txn* transaction;
+    MDB_dbi database;
+    std::uint64_t block;  ///< number of the next block
+  };
+  using Body = std::function<int(const Write&)>;
+  /// Runs `body` in a write transaction, with all that is committed in the index, and commits
+  /// when it returns 0; grows the map and runs it again when that was too small, up to
+  /// `most_bytes`. What was written is in the index when it returns. Returns LMDB's error code.
+  int update(std::int64_t most_bytes, const Body& body);
 
   bool read_bytes(std::uint64_t file_offset, std::span<std::byte> out) const;
   void read_ahead(std::uint64_t file_offset, std::uint64_t length) const;
   int sync() { return mdb_env_sync(env_, 1); }
-  std::int64_t used_bytes();
-  std::int64_t entries();
-  std::vector<CacheKey> keys();
+  /// Of the data file, as of the last transaction.
+  std::int64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
   bool writable() const { return writable_; }
   bool rebuilt() const { return rebuilt_; }
 
  private:
-  struct Slot {
-    std::atomic_flag busy = ATOMIC_FLAG_INIT;
-    MDB_txn* transaction = nullptr;
-  };
-  /// A read transaction for one task: a slot that is renewed and reset, never made anew.
-  class Reader {
-   public:
-    explicit Reader(LmdbEnvironment& environment);
-    ~Reader();
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
-    std::optional<LmdbPlace> find(const CacheKey& key);
-    std::int64_t entries();
-    std::vector<CacheKey> keys();
-
-   private:
-    LmdbEnvironment& environment_;
-    std::shared_lock<std::shared_mutex> map_lock_;
-    Slot* slot_;
-    bool active_ = false;
+  /// A block and its directory as they lie in the data file.
+  struct Block {
+    std::uint64_t number;
+    std::uint64_t bytes_at, bytes_size;
+    std::uint64_t directory_at, directory_size;
   };
 
   void prepare(const std::string& directory);
   void open(const std::string& directory, std::int64_t map_bytes);
   int write_format();
   void close();
-  std::shared_lock<std::shared_mutex> use_map();
-  int begin_read(Slot& slot);
+  int begin_read();
+  int read_blocks(MDB_txn* transaction);
+  int find_blocks(MDB_txn* transaction, std::vector<Block>& found);
+  void index_block(const Block& block, std::vector<LmdbRow>& rows);
+  std::uint64_t free_block(MDB_txn* transaction) const;
+  int finish_update();
+  void note_size();
   int resize_map(std::int64_t bytes);
-  int locate_map();
+  int locate_map(MDB_txn* transaction);
+  std::uint64_t offset_of(const void* mapped) const {
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(mapped) - map_);
+  }
 
   MDB_env* env_ = nullptr;
   MDB_dbi database_ = 0;
@@ -100,13 +84,15 @@ class LmdbEnvironment {
   int descriptor_ = -1;
   bool writable_ = true;
   bool rebuilt_ = false;
-  std::shared_mutex map_mutex_;  ///< shared: inside a transaction; exclusive: moving the map
-  std::mutex gate_;              ///< lets the one who wants to move the map pass first
-  std::atomic<bool> moving_{false};
-  std::atomic<bool> broken_{false};  ///< the map could not be put back: nothing may be read
+  LmdbIndex index_;
+  std::atomic<std::int64_t> used_bytes_{0};
+  std::mutex mutex_;     ///< transactions of this process, and what follows
+  bool broken_ = false;  ///< the map could not be put back: nothing more is looked up
   const std::byte* map_ = nullptr;
-  std::array<Slot, 128> slots_;
-  std::atomic<int> commits_{0};
+  MDB_txn* reader_ = nullptr;
+  std::uint64_t next_block_ = 0;  ///< blocks before it are in the index
+  std::uint64_t seen_transaction_ = 0;
+  int commits_ = 0;
 };
 
 /// The message of an LMDB or system error code.

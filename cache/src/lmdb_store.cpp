@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "brim/cache/error.h"
@@ -58,20 +59,20 @@ class LmdbStore final : public Store {
   PutResult put(const CacheKey& key, std::span<const std::byte> value, std::int64_t) override {
     if (foreign() || writer_ == nullptr) return counters_.count(PutResult::Failed);
     if (value.size() > kLargestValue) return counters_.count(PutResult::Full);
-    if (is_committed(key)) return counters_.count(PutResult::AlreadyThere);
     return counters_.count(writer_->put(key, value));
   }
 
   bool contains(const CacheKey& key) const override {
     if (foreign()) return false;
-    return (writer_ != nullptr && writer_->is_pending(key)) || is_committed(key);
+    return environment_.index().find(key) || (writer_ != nullptr && writer_->is_pending(key)) ||
+           environment_.index().find(key);
   }
 
   void will_need(std::span<const CacheKey> keys) override {
     if (foreign()) return;
-    environment_.read_all(keys, [this](const LmdbPlace& place) {
-      environment_.read_ahead(place.file_offset, place.record.length);
-    });
+    for (const CacheKey& key : keys)
+      if (const std::optional<LmdbPlace> place = environment_.index().find(key))
+        environment_.read_ahead(place->file_offset, place->length);
   }
 
   void flush() override {
@@ -84,7 +85,8 @@ class LmdbStore final : public Store {
   std::vector<CacheKey> keys() const override {
     if (foreign()) return {};
     if (writer_ != nullptr) writer_->flush();
-    return environment_.keys();
+    environment_.catch_up(detail::Patience::Wait);
+    return environment_.index().keys();
   }
 
   StoreStats stats() const override {
@@ -92,7 +94,8 @@ class LmdbStore final : public Store {
     counters_.fill(stats);
     if (foreign()) return stats;
     stats.rejected += lost_.load();
-    stats.entries = environment_.entries() + (writer_ != nullptr ? writer_->pending_count() : 0);
+    stats.entries =
+        environment_.index().size() + (writer_ != nullptr ? writer_->pending_count() : 0);
     stats.bytes = environment_.used_bytes();
     stats.byte_limit = options_.byte_limit;
     return stats;
@@ -104,35 +107,32 @@ class LmdbStore final : public Store {
   }
 
  private:
-  /// Pending first: what leaves the writer is committed by then.
+  /// The writer's values once more in the index at the end: they may have moved there meanwhile.
   bool find(const CacheKey& key, Blob& blob) {
-    if (writer_ != nullptr && writer_->get_pending(key, blob)) return true;
-    detail::LmdbRecord record{};
-    bool intact = false;
-    const bool found = environment_.read(key, [&](const LmdbPlace& place) {
-      record = place.record;
-      if (record.length > kLargestValue) return true;
-      if (blob.scratch.size() < record.length) blob.scratch.resize(record.length);
-      const std::span<std::byte> bytes = std::span(blob.scratch).first(record.length);
-      intact = environment_.read_bytes(place.file_offset, bytes) &&
-               detail::value_checksum(key, bytes) == record.checksum();
-      if (intact) {
-        blob.bytes = bytes;
-        blob.owner.reset();
-      }
-      return true;
-    });
-    if (found && !intact && (writer_ == nullptr || !writer_->is_removed(key))) {
-      counters_.damaged();
-      if (writer_ != nullptr) writer_->remove(key, record);
+    std::optional<LmdbPlace> place = environment_.index().find(key);
+    if (!place) {
+      if (writer_ != nullptr && writer_->get_pending(key, blob)) return true;
+      environment_.catch_up(detail::Patience::GiveUp);
+      if (!(place = environment_.index().find(key))) return false;
     }
-    return intact;
+    if (read(key, *place, blob)) return true;
+    if (environment_.index().erase(key, *place)) {
+      counters_.damaged();
+      if (writer_ != nullptr) writer_->remove(key, *place);
+    }
+    return false;
   }
 
-  bool is_committed(const CacheKey& key) const {
-    // In this order: a removal may be carried out, and forgotten, between the two.
-    return (writer_ == nullptr || !writer_->is_removed(key)) &&
-           environment_.read(key, [](const LmdbPlace&) { return true; });
+  bool read(const CacheKey& key, const LmdbPlace& place, Blob& blob) const {
+    if (place.length > kLargestValue) return false;
+    if (blob.scratch.size() < place.length) blob.scratch.resize(place.length);
+    const std::span<std::byte> bytes = std::span(blob.scratch).first(place.length);
+    if (!environment_.read_bytes(place.file_offset, bytes) ||
+        detail::value_checksum(key, bytes) != place.checksum)
+      return false;
+    blob.bytes = bytes;
+    blob.owner.reset();
+    return true;
   }
 
   LmdbStoreOptions options_;

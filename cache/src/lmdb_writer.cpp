@@ -9,14 +9,37 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Keys are hashes: a transaction rewrites about a leaf page per value, and what it frees can be
-/// used again two transactions later. More values at a time would leave more free pages about.
-constexpr std::size_t kMostItems = 128;
-/// Tree, free list and half-filled pages per value, for the cap's estimate before a commit.
-constexpr std::int64_t kOverheadPerItem = 128;
+/// Row, pages of the tree and rounding, for the cap's estimate before a commit.
+constexpr auto kOverheadPerItem = static_cast<std::int64_t>(sizeof(LmdbRow));
 constexpr std::int64_t kOverheadPerBatch = 64 << 10;
 /// After a failed commit puts are refused for this long instead of being taken and lost.
 constexpr auto kRetryAfter = std::chrono::seconds(1);
+
+MDB_val value_of(const void* data, std::size_t size) {
+  return {size, const_cast<void*>(data)};
+}
+
+int put_record(const LmdbEnvironment::Write& write, const LmdbBlockKey& name, MDB_val& data,
+               unsigned flags) {
+  MDB_val key = value_of(name.data(), name.size());
+  return mdb_put(write.transaction, write.database, &key, &data, flags);
+}
+
+/// Marks the row as dropped when it is still the one that was seen.
+int drop_row(const LmdbEnvironment::Write& write, const CacheKey& key, const LmdbPlace& place) {
+  const LmdbBlockKey name = lmdb_block_key(kDirectoryLetter, place.block);
+  MDB_val wanted = value_of(name.data(), name.size());
+  MDB_val held{};
+  if (mdb_get(write.transaction, write.database, &wanted, &held) != 0) return 0;
+  std::vector<LmdbRow> rows(held.mv_size / sizeof(LmdbRow));
+  if (rows.empty()) return 0;
+  std::memcpy(rows.data(), held.mv_data, rows.size() * sizeof(LmdbRow));
+  for (LmdbRow& row : rows)
+    if (row.key == key && row.length == place.length && row.checksum() == place.checksum)
+      row.key = {};
+  MDB_val changed = value_of(rows.data(), rows.size() * sizeof(LmdbRow));
+  return put_record(write, name, changed, 0);
+}
 
 }  // namespace
 
@@ -61,10 +84,9 @@ PutResult LmdbWriter::put(const CacheKey& key, std::span<const std::byte> value)
     done_.wait(lock);
   }
   if (Clock::now() < failed_until_) return PutResult::Failed;
-  // In this order: what has left the writer is committed.
+  // In this order: what has left the writer is in the index.
   if (find(filling_, key) != nullptr || find(writing_, key) != nullptr ||
-      (!removes(filling_, key) && !removes(writing_, key) &&
-       environment_.read(key, [](const LmdbPlace&) { return true; })))
+      environment_.index().find(key))
     return PutResult::AlreadyThere;
   const auto pending =
       static_cast<std::int64_t>(filling_.bytes.size() + writing_.bytes.size() + value.size());
@@ -83,11 +105,6 @@ PutResult LmdbWriter::put(const CacheKey& key, std::span<const std::byte> value)
 const LmdbWriter::Item* LmdbWriter::find(const Batch& batch, const CacheKey& key) const {
   const std::uint32_t* at = batch.index.find(key);
   return at == nullptr ? nullptr : &batch.items[*at];
-}
-
-bool LmdbWriter::removes(const Batch& batch, const CacheKey& key) const {
-  return std::any_of(batch.removals.begin(), batch.removals.end(),
-                     [&](const Removal& removal) { return removal.key == key; });
 }
 
 bool LmdbWriter::get_pending(const CacheKey& key, Blob& blob) {
@@ -110,16 +127,11 @@ bool LmdbWriter::is_pending(const CacheKey& key) {
   return find(filling_, key) != nullptr || find(writing_, key) != nullptr;
 }
 
-void LmdbWriter::remove(const CacheKey& key, const LmdbRecord& record) {
+void LmdbWriter::remove(const CacheKey& key, const LmdbPlace& place) {
   const std::lock_guard lock(mutex_);
   if (filling_.empty()) filling_.since = Clock::now();
-  filling_.removals.push_back({key, record});
+  filling_.removals.push_back({key, place});
   wake_.notify_one();
-}
-
-bool LmdbWriter::is_removed(const CacheKey& key) {
-  const std::lock_guard lock(mutex_);
-  return removes(filling_, key) || removes(writing_, key);
 }
 
 std::int64_t LmdbWriter::pending_count() {
@@ -137,8 +149,7 @@ void LmdbWriter::flush() {
 /// Under mutex_: time to write what has been collected.
 bool LmdbWriter::due(const Batch& batch) const {
   if (batch.empty()) return false;
-  return batch.items.size() >= kMostItems ||
-         batch.bytes.size() * 2 >= static_cast<std::size_t>(options_.batch_bytes) ||
+  return batch.bytes.size() * 2 >= static_cast<std::size_t>(options_.batch_bytes) ||
          Clock::now() >= batch.since + std::chrono::milliseconds(options_.batch_delay_ms);
 }
 
@@ -170,9 +181,8 @@ void LmdbWriter::run() {
 
 void LmdbWriter::write(Batch& batch) {
   const std::int64_t map_limit = options_.byte_limit + options_.byte_limit / 4 + (16 << 20);
-  const int code = environment_.update(map_limit, [&](MDB_txn* transaction, MDB_dbi database) {
-    return write_in(transaction, database, batch);
-  });
+  const int code = environment_.update(
+      map_limit, [&](const LmdbEnvironment::Write& write) { return write_in(write, batch); });
   if (code == 0) return;
   const std::string why = "cannot write to the LMDB cache: " + lmdb_message(code);
   lost_(static_cast<std::int64_t>(batch.items.size()), why);
@@ -181,71 +191,39 @@ void LmdbWriter::write(Batch& batch) {
 }
 
 /// One transaction: removals, then one block with the values that are not there yet (another
-/// process may have been faster), then their records in the order of their keys.
-int LmdbWriter::write_in(MDB_txn* transaction, MDB_dbi database, const Batch& batch) {
-  const auto get = [&](const void* name, std::size_t size, MDB_val& value) {
-    MDB_val key{size, const_cast<void*>(name)};
-    return mdb_get(transaction, database, &key, &value);
-  };
-  MDB_val value{};
-  for (const Removal& removal : batch.removals) {
-    const LmdbKey name = lmdb_key(removal.key);
-    if (get(name.data(), name.size(), value) != 0 || value.mv_size != sizeof(LmdbRecord) ||
-        std::memcmp(value.mv_data, &removal.record, sizeof(LmdbRecord)) != 0)
-      continue;
-    MDB_val key{name.size(), const_cast<std::byte*>(name.data())};
-    if (const int code = mdb_del(transaction, database, &key, nullptr); code != 0) return code;
-  }
+/// process may have been faster) and its directory.
+int LmdbWriter::write_in(const LmdbEnvironment::Write& write, const Batch& batch) {
+  for (const Removal& removal : batch.removals)
+    if (const int code = drop_row(write, removal.key, removal.place); code != 0) return code;
   std::vector<const Item*> wanted;
+  std::vector<LmdbRow> rows;
   std::uint64_t total = 0;
   for (const Item& item : batch.items) {
-    const LmdbKey name = lmdb_key(item.key);
-    const int code = get(name.data(), name.size(), value);
-    if (code == 0 && value.mv_size == sizeof(LmdbRecord)) continue;
+    if (environment_.index().find(item.key)) continue;
     wanted.push_back(&item);
+    rows.push_back({.key = item.key,
+                    .offset = static_cast<std::uint32_t>(total),
+                    .length = static_cast<std::uint32_t>(item.length),
+                    .value_checksum = {static_cast<std::uint32_t>(item.checksum),
+                                       static_cast<std::uint32_t>(item.checksum >> 32)}});
     total += item.length;
   }
   if (wanted.empty()) return 0;
-
-  LmdbFormat format{};
-  if (int code = get(kFormatKey.data(), kFormatKey.size(), value); code != 0) return code;
-  std::memcpy(&format, value.mv_data, std::min(sizeof format, value.mv_size));
-  const auto put = [&](const void* name, std::size_t size, MDB_val& data, unsigned flags) {
-    MDB_val key{size, const_cast<void*>(name)};
-    return mdb_put(transaction, database, &key, &data, flags);
-  };
-  std::uint64_t number = 0;
-  MDB_val place{total, nullptr};
-  for (int code = MDB_KEYEXIST; code == MDB_KEYEXIST;) {  // a damaged count must cost no block
-    number = format.next_block++;
-    place = {total, nullptr};
-    const LmdbBlockKey block = lmdb_block_key(number);
-    code = put(block.data(), block.size(), place, MDB_RESERVE | MDB_NOOVERWRITE);
-    if (code != 0 && code != MDB_KEYEXIST) return code;
-  }
-  std::vector<std::pair<LmdbKey, LmdbRecord>> records;
-  std::uint64_t at = 0;
+  // Small records lie within pages of the tree, which move: a block never is one.
+  MDB_val bytes{std::max(total, least_block_bytes()), nullptr};
+  int code = put_record(write, lmdb_block_key(kBlockLetter, write.block), bytes,
+                        MDB_RESERVE | MDB_NOOVERWRITE);
+  if (code != 0) return code;
+  auto* to = static_cast<std::byte*>(bytes.mv_data);
   for (const Item* item : wanted) {
-    if (item->length > 0)
-      std::memcpy(static_cast<std::byte*>(place.mv_data) + at, batch.bytes.data() + item->offset,
-                  item->length);
-    records.emplace_back(
-        lmdb_key(item->key),
-        LmdbRecord{.block = static_cast<std::uint32_t>(number),
-                   .offset = static_cast<std::uint32_t>(at),
-                   .length = static_cast<std::uint32_t>(item->length),
-                   .value_checksum = {static_cast<std::uint32_t>(item->checksum),
-                                      static_cast<std::uint32_t>(item->checksum >> 32)}});
-    at += item->length;
+    if (item->length == 0) continue;
+    std::memcpy(to, batch.bytes.data() + item->offset, item->length);
+    to += item->length;
   }
-  std::sort(records.begin(), records.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& [name, record] : records) {
-    MDB_val data{sizeof record, &record};
-    if (const int code = put(name.data(), name.size(), data, 0); code != 0) return code;
-  }
-  MDB_val data{sizeof format, &format};
-  return put(kFormatKey.data(), kFormatKey.size(), data, 0);
+  std::memset(to, 0, bytes.mv_size - total);
+  MDB_val directory = value_of(rows.data(), rows.size() * sizeof(LmdbRow));
+  return put_record(write, lmdb_block_key(kDirectoryLetter, write.block), directory,
+                    MDB_NOOVERWRITE);
 }
 
 }  // namespace brim::detail

@@ -22,8 +22,8 @@
 namespace brim::detail {
 
 /// Collects values and writes them from a thread of its own, hundreds per transaction, as one
-/// block of bytes plus one small record per value. Values can be read from the moment they are
-/// taken. Thread-safe.
+/// block of bytes and its directory. Values can be read from the moment they are taken: what
+/// leaves the writer is in the environment's index by then. Thread-safe.
 class LmdbWriter {
  public:
   /// `lost(count, why)` is told of values that were taken but could not be written.
@@ -39,10 +39,8 @@ class LmdbWriter {
   /// Copies a value that is not committed yet into `blob`.
   bool get_pending(const CacheKey& key, Blob& blob);
   bool is_pending(const CacheKey& key);
-  /// Removes a damaged record when it is still the one that was seen.
-  void remove(const CacheKey& key, const LmdbRecord& record);
-  /// True from remove() until the record is gone.
-  bool is_removed(const CacheKey& key);
+  /// Takes the row of a damaged value, which has left the index, out of its block's directory.
+  void remove(const CacheKey& key, const LmdbPlace& place);
   /// Returns when everything taken so far is committed (or lost).
   void flush();
   std::int64_t pending_count();
@@ -56,7 +54,7 @@ class LmdbWriter {
   };
   struct Removal {
     CacheKey key;
-    LmdbRecord record;
+    LmdbPlace place;
   };
   struct Batch {
     std::vector<std::byte> bytes;
@@ -71,9 +69,8 @@ class LmdbWriter {
   void run();
   bool due(const Batch& batch) const;
   const Item* find(const Batch& batch, const CacheKey& key) const;
-  bool removes(const Batch& batch, const CacheKey& key) const;
   void write(Batch& batch);
-  int write_in(MDB_txn* transaction, MDB_dbi database, const Batch& batch);
+  int write_in(const LmdbEnvironment::Write& write, const Batch& batch);
   bool fits(std::size_t size);
 
   LmdbEnvironment& environment_;
