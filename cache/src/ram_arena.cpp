@@ -13,6 +13,8 @@ constexpr std::size_t kLargePage = std::size_t{2} << 20;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kLargestChunk = std::size_t{8} << 20;
 constexpr std::size_t kSmallestChunk = std::size_t{64} << 10;
+/// Chunks with room left, in which values of other sizes find their place.
+constexpr std::size_t kMostOpen = 16;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t step) {
   return (value + step - 1) / step * step;
@@ -63,19 +65,40 @@ std::shared_ptr<RamChunk> RamArena::add_chunk(std::size_t size) {
   return chunk;
 }
 
+/// The open chunk that `size` bytes fill best; null where they fit in none.
+std::shared_ptr<RamChunk> RamArena::find_open(std::size_t size) const {
+  std::shared_ptr<RamChunk> best;
+  for (const auto& chunk : open_) {
+    if (chunk->room() < size || (best != nullptr && chunk->room() >= best->room())) continue;
+    best = chunk;
+  }
+  return best;
+}
+
+/// A chunk that values of `size` bytes fill without a rest; near the limit a smaller one, down to
+/// a single value.
+std::shared_ptr<RamChunk> RamArena::add_chunk_for(std::size_t size) {
+  for (std::size_t count = std::max<std::size_t>(1, chunk_bytes_ / size);; count /= 2) {
+    if (count == 0) return nullptr;
+    if (auto chunk = add_chunk(round_up(count * size, kPage))) {
+      if (open_.size() == kMostOpen) {
+        const auto fullest =
+            std::min_element(open_.begin(), open_.end(),
+                             [](const auto& a, const auto& b) { return a->room() < b->room(); });
+        open_.erase(fullest);
+      }
+      open_.push_back(chunk);
+      return chunk;
+    }
+  }
+}
+
 RamArena::Place RamArena::allocate(const CacheKey& key, std::size_t size) {
   const std::size_t rounded = round_up(std::max<std::size_t>(size, 1), kAlignment);
   const std::lock_guard lock(mutex_);
-  std::shared_ptr<RamChunk> chunk = current_;
-  if (chunk == nullptr || chunk->size_ - chunk->used_ < rounded) {
-    // A value that would waste much of a shared chunk gets one of its own.
-    const bool alone = rounded > chunk_bytes_ / 4;
-    chunk = add_chunk(alone ? round_up(rounded, kPage) : chunk_bytes_);
-    // Near the limit a smaller chunk may still fit where a whole one does not.
-    if (chunk == nullptr && !alone) chunk = add_chunk(round_up(rounded, kPage));
-    if (chunk == nullptr) return {};
-    if (!alone) current_ = chunk;
-  }
+  std::shared_ptr<RamChunk> chunk = find_open(rounded);
+  if (chunk == nullptr) chunk = add_chunk_for(rounded);
+  if (chunk == nullptr) return {};
   const Place place{chunk, chunk->used_};
   chunk->used_ += rounded;
   ++chunk->writers_;
@@ -93,7 +116,7 @@ std::shared_ptr<RamChunk> RamArena::take(std::vector<CacheKey>& keys) {
   auto best = chunks_.end();
   for (auto at = chunks_.begin(); at != chunks_.end(); ++at) {
     if ((*at)->writers_ > 0) continue;
-    const long own_uses = *at == current_ ? 2 : 1;
+    const long own_uses = std::find(open_.begin(), open_.end(), *at) != open_.end() ? 2 : 1;
     // The index holds one use per key; more than that are readers' views.
     const bool unseen = at->use_count() <= own_uses + static_cast<long>((*at)->keys_.size());
     if (unseen || best == chunks_.end()) best = at;
@@ -101,7 +124,7 @@ std::shared_ptr<RamChunk> RamArena::take(std::vector<CacheKey>& keys) {
   if (best == chunks_.end()) return nullptr;
   std::shared_ptr<RamChunk> chunk = std::move(*best);
   chunks_.erase(best);
-  if (chunk == current_) current_.reset();
+  std::erase(open_, chunk);
   chunk_total_ -= static_cast<std::int64_t>(chunk->size_);
   keys = std::move(chunk->keys_);
   return chunk;

@@ -23,6 +23,7 @@ class RamChunk {
 
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
+  std::size_t room() const { return size_ - used_; }  ///< under the arena's mutex
 
  private:
   friend class RamArena;
@@ -62,13 +63,15 @@ class RamArena {
  private:
   bool fits(std::int64_t bytes) const;
   std::shared_ptr<RamChunk> add_chunk(std::size_t size);
+  std::shared_ptr<RamChunk> add_chunk_for(std::size_t size);
+  std::shared_ptr<RamChunk> find_open(std::size_t size) const;
 
   const std::int64_t byte_limit_;
   const std::size_t chunk_bytes_;
   const std::shared_ptr<MemoryBudget> budget_;
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<RamChunk>> chunks_;
-  std::shared_ptr<RamChunk> current_;
+  std::vector<std::shared_ptr<RamChunk>> open_;  ///< the newest and those with most room
   std::int64_t chunk_total_ = 0;
   std::int64_t index_total_ = 0;
   std::vector<Reservation> index_;

@@ -350,21 +350,36 @@ bool RamSegment::fits(std::uint64_t bytes) const {
          static_cast<std::uint64_t>(this->bytes()) + bytes <= head_->byte_limit;
 }
 
+/// Under the lock: among the chunk made last and some before it, the one that `size` bytes fill
+/// best; chunk_count() where they fit in none.
+std::uint32_t RamSegment::find_open(std::uint64_t size) const {
+  constexpr std::uint64_t kLookedAt = 16;
+  const std::uint64_t current = head_->current.load();
+  std::uint32_t best = chunk_count();
+  std::uint64_t best_room = ~std::uint64_t{0};
+  if (current >= chunk_count()) return best;
+  for (std::uint64_t i = current; i + kLookedAt > current && i < chunk_count(); --i) {
+    if (state_of(chunks_[i].life.load()) != RamChunkRecord::kLive) continue;
+    const std::uint64_t room = chunks_[i].size.load() - chunks_[i].used.load();
+    if (room < size || room >= best_room) continue;
+    best = static_cast<std::uint32_t>(i);
+    best_room = room;
+  }
+  return best;
+}
+
 /// Under the lock.
 bool RamSegment::allocate(std::uint64_t length, const Pay& pay, RamValue& value) {
   const std::uint64_t rounded = round_up(std::max<std::uint64_t>(length, 1), 64);
-  auto number = static_cast<std::uint32_t>(head_->current.load());
-  const bool open = number < chunk_count() &&
-                    state_of(chunks_[number].life.load()) == RamChunkRecord::kLive &&
-                    chunks_[number].used.load() + rounded <= chunks_[number].size.load();
-  if (!open) {
-    // A value that would waste much of a shared chunk gets one of its own.
-    const bool alone = rounded > head_->chunk_bytes / 4;
-    bool made = make_chunk(alone ? round_up(rounded, kPage) : head_->chunk_bytes, pay, number);
-    // Near the limit a smaller chunk may still fit where a whole one does not.
-    if (!made && !alone) made = make_chunk(round_up(rounded, kPage), pay, number);
-    if (!made) return false;
-    if (!alone) head_->current = number;
+  auto number = find_open(rounded);
+  // A chunk that values of this size fill without a rest; near the limit a smaller one.
+  for (auto count = std::max<std::uint64_t>(1, head_->chunk_bytes / rounded);
+       number == chunk_count(); count /= 2) {
+    if (count == 0) return false;
+    if (make_chunk(round_up(count * rounded, kPage), pay, number))
+      head_->current = number;
+    else
+      number = chunk_count();
   }
   RamChunkRecord& chunk = chunks_[number];
   value.chunk = number;

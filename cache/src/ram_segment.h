@@ -139,6 +139,7 @@ class RamSegment {
   bool valid(const RamSlot& slot) const;
   bool owner_lives(std::uint64_t owner) const;
   bool allocate(std::uint64_t length, const Pay& pay, RamValue& value);
+  std::uint32_t find_open(std::uint64_t size) const;
   bool make_chunk(std::uint64_t size, const Pay& pay, std::uint32_t& number);
   void sweep_locked();
   std::uint64_t living_mask() const;

@@ -116,5 +116,37 @@ TEST(Store, ReadsFromDiskAndLmdbWithoutAllocatingOnceWarm) {
   }
 }
 
+/// Keeps values of the sizes until none fits; the share of the limit that they fill.
+double filled(std::int64_t limit, const std::string& share_name,
+              const std::function<std::size_t(std::uint64_t)>& size) {
+  const auto store = make_ram_store({.byte_limit = limit,
+                                     .budget = MemoryBudget::make({.byte_limit = 2 * limit}),
+                                     .share_name = share_name});
+  std::int64_t bytes = 0;
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    const std::vector<std::byte> value(size(i));
+    if (store->put(key_of(i), value, 1) == PutResult::Stored)
+      bytes += static_cast<std::int64_t>(value.size());
+  }
+  EXPECT_LE(store->stats().bytes, limit);
+  return static_cast<double>(bytes) / static_cast<double>(limit);
+}
+
+TEST(RamStore, FillsItsLimitWithValuesOfOneSize) {
+  const TempDir folder;
+  for (const std::string& name : {std::string(), folder.path().string()}) {
+    const auto one_size = [](std::uint64_t) { return std::size_t{92160}; };
+    EXPECT_GT(filled(std::int64_t{32} << 20, name, one_size), 0.98) << name;
+  }
+}
+
+TEST(RamStore, FillsItsLimitWithValuesOfManySizes) {
+  const TempDir folder;
+  for (const std::string& name : {std::string(), folder.path().string()}) {
+    const auto many = [](std::uint64_t i) { return 5000 + i * 7919 % 40000; };
+    EXPECT_GT(filled(std::int64_t{32} << 20, name, many), 0.97) << name;
+  }
+}
+
 }  // namespace
 }  // namespace brim::test
