@@ -144,10 +144,12 @@ double run_epoch(Loader& loader, std::int64_t epoch) {
   return seconds_since(begin);
 }
 
-std::unique_ptr<Loader> photo_loader(std::shared_ptr<Store> cache, std::int64_t count) {
+std::unique_ptr<Loader> photo_loader(std::shared_ptr<Store> cache, std::int64_t count,
+                                     double fill_share) {
   static const auto photos = std::make_shared<Photos>(count);
-  return std::make_unique<Loader>(photos, make_letterbox_transform(640, 640),
-                                  LoaderOptions{.batch_size = 16, .cache = std::move(cache)});
+  return std::make_unique<Loader>(
+      photos, make_letterbox_transform(640, 640),
+      LoaderOptions{.batch_size = 16, .cache = std::move(cache), .fill_share = fill_share});
 }
 
 constexpr std::int64_t kPhotos = 400;
@@ -156,7 +158,7 @@ constexpr std::int64_t kPhotoBytes = 640 * 480 * 3 + 64;
 void hit_rates() {
   for (const int percent : {10, 35, 65, 90}) {
     const auto cache = make_ram_store({.byte_limit = kPhotos * kPhotoBytes * percent / 100});
-    const auto loader = photo_loader(cache, kPhotos);
+    const auto loader = photo_loader(cache, kPhotos, kFillAtOnce);
     run_epoch(*loader, 0);
     const std::int64_t held = cache->stats().entries;
     run_epoch(*loader, 1);
@@ -169,19 +171,27 @@ void hit_rates() {
   }
 }
 
-/// First epochs with a cache that fills beside epochs without, taking turns.
+/// First epochs with a cache that fills beside epochs without, taking turns: as the loader paces
+/// itself where nothing is idle, and with everything kept at once.
 void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>& make) {
-  std::vector<double> ratios;
-  std::vector<double> warm;
-  for (int round = 0; round < 7; ++round) {
-    const auto plain = photo_loader(nullptr, kPhotos);
-    const double without = run_epoch(*plain, round);
-    const auto cached = photo_loader(make(round), kPhotos);
-    ratios.push_back(run_epoch(*cached, round) / without);
-    warm.push_back(run_epoch(*cached, round + 1) / without);
+  std::vector<double> paced, kept, at_once, warm;
+  for (int round = 0; round < 5; ++round) {
+    const auto plain = photo_loader(nullptr, kPhotos, 0);
+    const double first = run_epoch(*plain, round);
+    const auto cache = make(2 * round);
+    const auto cached = photo_loader(cache, kPhotos, LoaderOptions{}.fill_share);
+    const double with = run_epoch(*cached, round);
+    kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
+    const double without = (first + run_epoch(*plain, round)) / 2;
+    paced.push_back(with / without);
+    const auto eager = photo_loader(make(2 * round + 1), kPhotos, kFillAtOnce);
+    at_once.push_back(run_epoch(*eager, round) / without);
+    warm.push_back(run_epoch(*eager, round + 1) / without);
   }
-  std::printf("first epoch that fills %-12s %.3f of one without a cache; the next %.3f\n", name,
-              median(ratios), median(warm));
+  std::printf(
+      "first epoch that fills %-12s %.3f of one without a cache, %.0f%% kept; at once %.3f; the "
+      "next %.3f\n",
+      name, median(paced), 100 * median(kept), median(at_once), median(warm));
 }
 
 /// 5% of large values in random order with nothing in the page cache, beside one packed file.

@@ -50,7 +50,10 @@ void Engine::start(std::int64_t epoch, std::int64_t first_batch) {
   const bool ended = running_ && !stopping_ && deliver_.batch == order_.batches();
   const bool foreseen = ended && !error_ && first_batch == 0 && epoch_step_ != 0 &&
                         epoch == deliver_.epoch + epoch_step_;
-  if (ended) epoch_step_ = epoch - deliver_.epoch;
+  if (ended) {
+    epoch_step_ = epoch - deliver_.epoch;
+    source_.next_epoch();
+  }
   if (!foreseen) {
     stop_locked(lock);
     issue_ = at;
@@ -201,7 +204,11 @@ void Engine::on_slot_freed() {
 
 void Engine::note_time() {
   const std::int64_t now = now_ns();
-  if (end_ns_ == 0) idle_ns_ += std::max(plan_.workers - active_, 0) * (now - idle_since_ns_);
+  if (end_ns_ == 0) {
+    const std::int64_t waited = std::max(plan_.workers - active_, 0) * (now - idle_since_ns_);
+    idle_ns_ += waited;
+    source_.waited(waited);
+  }
   idle_since_ns_ = now;
 }
 

@@ -49,7 +49,8 @@ SourceLoader::SourceLoader(const Dataset& dataset, const Transform& transform,
       content_(options.cache_content),
       recipe_(cache_recipe(transform, options)),
       quarantine_(quarantine),
-      uses_regions_(asks_for_regions(transform)) {}
+      uses_regions_(asks_for_regions(transform)),
+      pacer_(options.fill_share) {}
 
 std::int64_t SourceLoader::replacement(std::int64_t index, std::uint64_t attempt) const {
   Generator generator(mix64(mix64(seed_, static_cast<std::uint64_t>(index)), attempt),
@@ -90,7 +91,10 @@ void SourceLoader::load_one(std::int64_t index, const RegionQuery& region, LoadS
   out.blob.owner.reset();
   const bool caches = cacheable(record);
   if (!caches || content_ == CacheContent::Encoded) {
-    decode(record, encoded(record, scratch), region, scratch, out);
+    const std::span<const std::byte> bytes = encoded(record, scratch);
+    const std::int64_t begin = now_ns();
+    decode(record, bytes, region, scratch, out);
+    if (caches) pacer_.made(now_ns() - begin, false);
     return;
   }
   const CacheKey key = key_of(record);
@@ -99,10 +103,15 @@ void SourceLoader::load_one(std::int64_t index, const RegionQuery& region, LoadS
     return;
   }
   scratch.recorder.add_miss();
+  const bool keep = worth_offering();
   const std::int64_t begin = now_ns();
-  // All of it: what is kept must serve every later recipe.
-  decode(record, encoded(record, scratch), {}, scratch, out);
-  if (worth_offering()) offer_decoded(key, now_ns() - begin, scratch, out);
+  // What is kept must serve every later recipe: all of it.
+  decode(record, encoded(record, scratch), keep ? RegionQuery{} : region, scratch, out);
+  const std::int64_t cost = now_ns() - begin;
+  pacer_.made(cost, keep);
+  if (!keep) return;
+  offer_decoded(key, cost, scratch, out);
+  pacer_.kept(now_ns() - begin - cost, cost, uses_regions_ && region.transform != nullptr);
 }
 
 bool SourceLoader::cacheable(const Record& record) const {
@@ -157,6 +166,7 @@ std::span<const std::byte> SourceLoader::encoded(const Record& record, LoadScrat
   if (worth_offering()) {
     const StageTimer timer(scratch.recorder, Stage::Cache);
     offer(key, bytes, cost);
+    pacer_.kept(now_ns() - begin - cost, cost, false);
   }
   return bytes;
 }
@@ -182,7 +192,7 @@ void SourceLoader::decode(const Record& record, std::span<const std::byte> bytes
 }
 
 void SourceLoader::offer_decoded(const CacheKey& key, std::int64_t cost_ns, LoadScratch& scratch,
-                                 const LoadedImage& image) {
+                                 LoadedImage& image) {
   const StageTimer timer(scratch.recorder, Stage::Cache);
   DecodedHeader header;
   header.width = image.view.width;
@@ -191,15 +201,14 @@ void SourceLoader::offer_decoded(const CacheKey& key, std::int64_t cost_ns, Load
   header.original_height = image.info.original_height;
   header.full_width = image.info.full_width;
   header.full_height = image.info.full_height;
-  const std::span<const std::byte> pixels = image.image.bytes();
-  scratch.value.resize(sizeof header + pixels.size());
-  std::memcpy(scratch.value.data(), &header, sizeof header);
-  std::memcpy(scratch.value.data() + sizeof header, pixels.data(), pixels.size());
-  offer(key, scratch.value, cost_ns);
+  static_assert(sizeof header == Image::kHeadroom);
+  const std::span<std::byte> value = image.image.bytes_with_headroom();
+  std::memcpy(value.data(), &header, sizeof header);
+  offer(key, value, cost_ns);
 }
 
 bool SourceLoader::worth_offering() {
-  if (skip_offers_.load(std::memory_order_relaxed) <= 0) return true;
+  if (skip_offers_.load(std::memory_order_relaxed) <= 0) return pacer_.may_fill();
   skip_offers_.fetch_sub(1, std::memory_order_relaxed);
   return false;
 }

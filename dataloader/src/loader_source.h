@@ -12,6 +12,7 @@
 #include "brim/dataloader/decode.h"
 #include "brim/dataloader/loader_options.h"
 #include "brim/dataloader/transform.h"
+#include "fill_pacer.h"
 #include "quarantine.h"
 #include "statistics_recorder.h"
 
@@ -42,7 +43,6 @@ struct LoadScratch {
   Blob blob;
   std::vector<std::byte> file;
   std::string path;
-  std::vector<std::byte> value;
   WorkerRecorder recorder;
 };
 
@@ -61,6 +61,9 @@ class SourceLoader {
                  std::vector<CacheKey>& keys) const;
   bool wants_hints() const { return cache_ != nullptr; }
   bool uses_regions() const { return uses_regions_; }
+  void next_epoch() { pacer_.next_epoch(); }
+  /// Workers had nothing to do for `ns`, summed over them: time in which the cache may be filled.
+  void waited(std::int64_t ns) { pacer_.waited(ns); }
 
  private:
   void load_one(std::int64_t index, const RegionQuery& region, LoadScratch& scratch,
@@ -70,7 +73,7 @@ class SourceLoader {
               LoadScratch& scratch, LoadedImage& out);
   std::span<const std::byte> encoded(const Record& record, LoadScratch& scratch);
   void offer_decoded(const CacheKey& key, std::int64_t cost_ns, LoadScratch& scratch,
-                     const LoadedImage& image);
+                     LoadedImage& image);
   void offer(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns);
   bool worth_offering();
   CacheKey key_of(const Record& record) const;
@@ -86,6 +89,7 @@ class SourceLoader {
   Quarantine& quarantine_;
   bool uses_regions_ = false;
   std::atomic<std::int64_t> skip_offers_{0};
+  FillPacer pacer_;
 };
 
 }  // namespace brim::detail

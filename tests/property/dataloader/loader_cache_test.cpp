@@ -66,6 +66,7 @@ TEST(LawOfOneResult, CachesDoNotChangeBatches) {
           LoaderOptions options = plain;
           options.workers = 2;
           options.cache = store_of(mode, folder.file("store"), limit);
+          options.fill_share = kFillAtOnce;
           const std::string where =
               transform->describe() + " " + to_string(mode) + " " + format_bytes(limit);
           ASSERT_EQ(digests(dataset, transform, options, 1), expected) << where << " cold";
@@ -91,6 +92,7 @@ TEST(LawOfOneResult, EncodedCachesAndHalfBuiltOnesChangeNothing) {
       LoaderOptions options = plain;
       options.workers = 2;
       options.cache_content = content;
+      options.fill_share = content == CacheContent::Encoded ? kFillAtOnce : 0.5;
       options.cache = store_of(CacheMode::Ram, {}, std::int64_t{64} << 20);
       {
         Loader half(dataset, transform, options);

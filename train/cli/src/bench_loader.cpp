@@ -276,6 +276,7 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
     bounds = std::make_unique<Bounds>(options, make_plan(settings, *dataset, *transform, *budget),
                                       *dataset, result.bound_scale, *budget);
   settings.cache = open_cache(options, budget);
+  settings.fill_share = kFillAtOnce;  // what is measured is the cache as it is once filled
   if (wish.choose_cache) settings.cache = make_watched_store(settings.cache);
   Loader loader(dataset, transform, settings);
   result.dataset = options.data;

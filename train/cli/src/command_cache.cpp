@@ -52,7 +52,8 @@ void build_cache(Program& program, const Config& config, Split split, bool as_js
   const auto budget = make_budget(config);
   const auto store = make_cache(config, budget);
   const auto transform = training_transform(config, task_of(config, *data));
-  const LoaderOptions options = evaluation_loader(config, 64, store, budget);
+  LoaderOptions options = evaluation_loader(config, 64, store, budget);
+  options.fill_share = kFillAtOnce;
   note_use(config, split, *transform, options);
   Loader loader(data, std::make_shared<FillTransform>(transform->decode_request()), options);
   const auto start = Clock::now();

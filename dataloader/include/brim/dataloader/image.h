@@ -36,16 +36,21 @@ class Image {
   int width() const { return width_; }
   int height() const { return height_; }
   bool empty() const { return width_ == 0; }
-  ImageView view() const { return {data_.get(), width_, height_, std::ptrdiff_t{3} * width_}; }
+  ImageView view() const { return {pixels(), width_, height_, std::ptrdiff_t{3} * width_}; }
   MutableImageView mutable_view() {
-    return {data_.get(), width_, height_, std::ptrdiff_t{3} * width_};
+    return {pixels(), width_, height_, std::ptrdiff_t{3} * width_};
   }
   std::span<const std::byte> bytes() const;
+  /// Room before the pixels, for a header that is kept with them.
+  static constexpr std::size_t kHeadroom = 64;
+  std::span<std::byte> bytes_with_headroom();
   std::size_t capacity() const { return capacity_; }
 
  private:
+  std::uint8_t* pixels() const { return data_ ? data_.get() + kHeadroom : nullptr; }
+
   std::unique_ptr<std::uint8_t[]> data_;
-  std::size_t capacity_ = 0;
+  std::size_t capacity_ = 0;  ///< of the pixels
   int width_ = 0;
   int height_ = 0;
 };

@@ -22,6 +22,8 @@ enum class CacheContent : std::uint8_t { Encoded, Decoded };
 enum class LastBatch : std::uint8_t { Keep, Drop };
 
 inline constexpr int kAuto = -1;
+/// LoaderOptions::fill_share that keeps everything in the cache the first time it is made.
+inline constexpr double kFillAtOnce = 1;
 
 /// What the user wishes of a loader. Fields may be kAuto.
 struct LoaderOptions {
@@ -41,6 +43,9 @@ struct LoaderOptions {
   DecodeLimits decode{};
   std::shared_ptr<Store> cache{};
   CacheContent cache_content = CacheContent::Decoded;
+  /// Share of the workers' busy time that filling the cache may take in the loader's first epoch,
+  /// eight times as much in each further one; the time in which they have nothing to do is free.
+  double fill_share = 0.03;
   std::shared_ptr<MemoryBudget> budget{};  ///< null: a budget of its own
   double max_bad_fraction = 0.01;
   std::string quarantine_file{};  ///< where bad files are listed; empty: kept in memory only
