@@ -7,48 +7,48 @@
 namespace brim::autotune {
 namespace {
 
-constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kMebibyte = 1 << 20;
 
 /// A step whose peak moves: 3 MiB per image in the forward pass, or 64 MiB of gradients and 1 MiB
 /// per image at the end.
-Measurement step(std::int64_t batch) {
+Measurement measured(std::int64_t batch) {
   Measurement m;
   m.batch = batch;
   m.outcome = Outcome::Fits;
-  m.trace = {batch * 2 * kMiB, batch * kMiB, -1};
-  for (int i = 0; i < 64; ++i) m.trace.push_back(kMiB);
+  m.trace = {batch * 2 * kMebibyte, batch * kMebibyte, -1};
+  for (int i = 0; i < 64; ++i) m.trace.push_back(kMebibyte);
   for (int i = 0; i < 65; ++i) m.trace.push_back(-2 - i);
   m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
-  m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMiB;
+  m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMebibyte;
   return m;
 }
 
 TEST(MemoryModel, FollowsAPeakThatMovesFromOneMomentToAnother) {
-  const MemoryModel model({step(4), step(16)});
+  const MemoryModel model({measured(4), measured(16)});
   ASSERT_TRUE(model.replays());
   EXPECT_EQ(model.relative_error(), 0);
   for (const std::int64_t batch : {2, 8, 24, 32, 64, 200})
-    EXPECT_EQ(model.at(batch), static_cast<double>(step(batch).resident_peak_bytes)) << batch;
+    EXPECT_EQ(model.at(batch), static_cast<double>(measured(batch).resident_peak_bytes)) << batch;
   // A straight line misses that by far.
-  EXPECT_LT(model.line().at(64), 0.9 * static_cast<double>(step(64).resident_peak_bytes));
+  EXPECT_LT(model.line().at(64), 0.9 * static_cast<double>(measured(64).resident_peak_bytes));
 }
 
 TEST(MemoryModel, BearsFreesInAnotherOrder) {
-  Measurement large = step(16);
+  Measurement large = measured(16);
   std::swap(large.trace[large.trace.size() - 1], large.trace[large.trace.size() - 2]);
-  const MemoryModel model({step(4), large});
+  const MemoryModel model({measured(4), large});
   ASSERT_TRUE(model.replays());
-  EXPECT_EQ(model.at(64), static_cast<double>(step(64).resident_peak_bytes));
+  EXPECT_EQ(model.at(64), static_cast<double>(measured(64).resident_peak_bytes));
 }
 
 TEST(MemoryModel, IsALineWhereTracesAreMissingOrDiffer) {
-  Measurement small = step(4), large = step(16);
+  Measurement small = measured(4), large = measured(16);
   large.trace.push_back(64);
   const MemoryModel differ({small, large});
   EXPECT_FALSE(differ.replays());
   EXPECT_NEAR(differ.at(16), static_cast<double>(large.resident_peak_bytes), 1.0);
   small.trace.clear();
-  EXPECT_FALSE(MemoryModel({small, step(16)}).replays());
+  EXPECT_FALSE(MemoryModel({small, measured(16)}).replays());
   EXPECT_FALSE(MemoryModel({small}).replays());
 }
 
