@@ -81,6 +81,16 @@ std::int64_t own_resident_peak() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
+/// The plan is made for step and loader: what caches hold comes on top of it.
+std::string memory_line(std::int64_t planned_bytes, const MemoryBudget& budget) {
+  std::int64_t cached = 0;
+  for (const MemoryBudget::Holder& holder : budget.holders())
+    if (holder.name == "ram cache" || holder.name == "lmdb writer") cached += holder.bytes;
+  return fmt::format("memory: predicted peak {} ({} for the step, {} for caches), actual {}",
+                     format_bytes(planned_bytes + cached), format_bytes(planned_bytes),
+                     format_bytes(cached), format_bytes(own_resident_peak()));
+}
+
 /// As configured; a folder that cannot be used costs the run its cache on disk and no more.
 std::shared_ptr<Store> open_cache(const Config& config, const std::shared_ptr<MemoryBudget>& budget,
                                   Console& console) {
@@ -187,9 +197,7 @@ void fit(Program& program, Run& run, bool as_json) {
                   observers);
   complaint.tell();
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
-  if (run.planned_bytes > 0)
-    console.print(fmt::format("memory: predicted peak {}, actual {}",
-                              format_bytes(run.planned_bytes), format_bytes(own_resident_peak())));
+  if (run.planned_bytes > 0) console.print(memory_line(run.planned_bytes, *budget));
   const auto bad = source.quarantine();
   if (!bad.empty()) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",

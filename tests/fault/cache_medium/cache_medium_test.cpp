@@ -43,6 +43,7 @@ std::uint64_t digest(const std::shared_ptr<const Dataset>& data, std::shared_ptr
                 {.batch_size = 5,
                  .workers = 2,
                  .cache = std::move(cache),
+                 .fill_share = kFillAtOnce,
                  .budget = MemoryBudget::make({.byte_limit = 256 << 20})});
   std::uint64_t mixed = 0;
   for (int epoch = 0; epoch < epochs; ++epoch) {
@@ -90,6 +91,7 @@ class CacheMedium : public testing::TestWithParam<CacheMode> {
       if (const int code = prepare(); code != 0) return code;
       const std::shared_ptr<Store> store = open(directory);
       if (digest(data_, store) != expected_) return 1;
+      store->flush();  // what is written behind meets the medium now
       const StoreStats stats = store->stats();
       // One line: whoever shows it once has told all there is to say.
       if (stats.last_error.find('\n') != std::string::npos) return 2;
