@@ -21,6 +21,7 @@ namespace brim::detail {
 struct Unit {
   Slot* slot = nullptr;
   std::int64_t entry = 0;  ///< within the batch
+  bool padding = false;
   Recipe recipe;
   int pending = 0;  ///< sources that are not decoded yet
   std::array<WindowEntry*, kMaxSources> sources{};

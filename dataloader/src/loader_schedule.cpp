@@ -76,6 +76,7 @@ Unit* Engine::issue() {
   const Place place = order_.place(issue_.epoch, issue_.batch, open_next_);
   unit.slot = open_;
   unit.entry = open_next_;
+  unit.padding = place.padding;
   unit.recipe.key = order_.key(issue_.epoch, place.position);
   unit.recipe.epoch = issue_.epoch;
   unit.recipe.source_count = 1;

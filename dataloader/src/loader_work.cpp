@@ -90,7 +90,7 @@ void Engine::apply(Unit& unit, WorkerScratch& scratch) {
   out.targets.clear();
   out.class_id = scratch.sources[0].record.class_id;
   out.placement = {};
-  slot.samples[entry] = {scratch.loaded[0]->index, scratch.loaded[0]->replaced, {}};
+  slot.samples[entry] = {scratch.loaded[0]->index, scratch.loaded[0]->replaced, unit.padding, {}};
   transform_->apply(unit.recipe, {scratch.sources.data(), count}, scratch.transform.get(), out);
 }
 

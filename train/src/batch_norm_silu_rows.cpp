@@ -163,31 +163,34 @@ void gradient_line(const std::vector<double>& sum, const std::vector<double>& pr
 
 }  // namespace
 
-void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
-                   const ChannelAffine& affine, const float* invstd, Statistics statistics,
-                   const RowGradients& gradients) {
-  const Folding folding = fold_rows(rows, channels, x.stride, dy.stride, gradients.x.stride);
+BackwardSums rows_backward_sums(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
+                                const ChannelAffine& affine) {
+  const Folding folding = fold_rows(rows, channels, x.stride, dy.stride);
   const TiledAffine values(affine, channels, folding.fold);
   const BatchNormSiluKernels& kernels = *batch_norm_silu_kernels(folding.channels);
   x.stride *= folding.fold;
   dy.stride *= folding.fold;
-  const Rows dx{gradients.x.data, gradients.x.stride * folding.fold};
-  std::vector<double> sum;
-  std::vector<double> product;
-  sum_blocks(folding, channels, sum, product,
+  BackwardSums sums;
+  sum_blocks(folding, channels, sums.sum, sums.product,
              [&](std::int64_t row, std::int64_t count, float* s, float* p) {
                kernels.backward_sums(moved(x, row), moved(dy, row), count, folding.channels,
                                      values.view(), s, p);
              });
+  return sums;
+}
+
+void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
+                   const ChannelAffine& affine, const float* invstd, const BackwardSums& sums,
+                   std::int64_t counted, Rows dx) {
+  const Folding folding = fold_rows(rows, channels, x.stride, dy.stride, dx.stride);
+  const TiledAffine values(affine, channels, folding.fold);
+  const BatchNormSiluKernels& kernels = *batch_norm_silu_kernels(folding.channels);
+  x.stride *= folding.fold;
+  dy.stride *= folding.fold;
+  dx.stride *= folding.fold;
   std::vector<float> slope(static_cast<std::size_t>(channels), 0.0F);
   std::vector<float> offset(static_cast<std::size_t>(channels), 0.0F);
-  for (std::size_t c = 0; c < slope.size(); ++c) {
-    gradients.weight[c] = static_cast<float>(product[c] * invstd[c]);
-    gradients.bias[c] = static_cast<float>(sum[c]);
-  }
-  if (dx.data == nullptr) return;
-  if (statistics == Statistics::OfBatch)
-    gradient_line(sum, product, rows, affine, invstd, slope, offset);
+  if (counted > 0) gradient_line(sums.sum, sums.product, counted, affine, invstd, slope, offset);
   const std::vector<float> wide_slope = tiled(slope.data(), channels, folding.fold);
   const std::vector<float> wide_offset = tiled(offset.data(), channels, folding.fold);
   for_blocks(folding.rows, folding.channels, [&](std::int64_t row, std::int64_t count) {

@@ -26,18 +26,18 @@ void row_moments(ConstRows x, std::int64_t rows, std::int64_t channels, std::vec
 void rows_forward(ConstRows x, ConstRows residual, std::int64_t rows, std::int64_t channels,
                   const ChannelAffine& affine, Rows y);
 
-/// Where the gradients of weight, bias and x go; x.data may be null.
-struct RowGradients {
-  float* weight = nullptr;
-  float* bias = nullptr;
-  Rows x{};
+/// With dz = dy * silu'(z), per channel: sum of dz, sum of dz * (x - mean).
+struct BackwardSums {
+  std::vector<double> sum{};
+  std::vector<double> product{};
 };
+BackwardSums rows_backward_sums(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
+                                const ChannelAffine& affine);
 
-/// Constant: running statistics (evaluation mode), so that dx = dz * scale.
-enum class Statistics { OfBatch, Constant };
-
+/// dx from the sums over all `counted` rows that the statistics were taken from; 0: they are
+/// constant (evaluation mode), so that dx = dz * scale.
 void rows_backward(ConstRows x, ConstRows dy, std::int64_t rows, std::int64_t channels,
-                   const ChannelAffine& affine, const float* invstd, Statistics statistics,
-                   const RowGradients& gradients);
+                   const ChannelAffine& affine, const float* invstd, const BackwardSums& sums,
+                   std::int64_t counted, Rows dx);
 
 }  // namespace brim::detail

@@ -37,6 +37,17 @@ void ClassificationMetrics::merge(const ClassificationMetrics& other) {
   in_top5_ += other.in_top5_;
 }
 
+std::vector<std::int64_t> ClassificationMetrics::counts() const {
+  std::vector<std::int64_t> counts = confusion_;
+  counts.push_back(in_top5_);
+  return counts;
+}
+
+void ClassificationMetrics::set_counts(const std::vector<std::int64_t>& counts) {
+  confusion_.assign(counts.begin(), counts.end() - 1);
+  in_top5_ = counts.back();
+}
+
 std::int64_t ClassificationMetrics::confusion(int predicted, int truth) const {
   return confusion_.at(static_cast<std::size_t>(predicted * classes_ + truth));
 }

@@ -1,6 +1,7 @@
 #include "brim/train/detection_metrics.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -138,7 +139,7 @@ DetectionMetrics::DetectionMetrics(int classes) : labels_(static_cast<std::size_
 
 void DetectionMetrics::add(std::span<const Detection> detections,
                            std::span<const LabelledBox> labels) {
-  ++images_;
+  found_.push_back(static_cast<std::uint32_t>(detections.size()));
   for (const LabelledBox& label : labels) labels_.at(static_cast<std::size_t>(label.class_id)) += 1;
   const auto correct = match_detections(detections, labels);
   for (std::size_t i = 0; i < detections.size(); ++i) {
@@ -153,7 +154,43 @@ void DetectionMetrics::add(std::span<const Detection> detections,
 void DetectionMetrics::merge(const DetectionMetrics& other) {
   entries_.insert(entries_.end(), other.entries_.begin(), other.entries_.end());
   for (std::size_t i = 0; i < labels_.size(); ++i) labels_[i] += other.labels_.at(i);
-  images_ += other.images_;
+  found_.insert(found_.end(), other.found_.begin(), other.found_.end());
+}
+
+std::vector<std::int64_t> DetectionMetrics::pack() const {
+  std::vector<std::int64_t> numbers{static_cast<std::int64_t>(found_.size())};
+  numbers.insert(numbers.end(), found_.begin(), found_.end());
+  numbers.insert(numbers.end(), labels_.begin(), labels_.end());
+  for (const Entry& entry : entries_) numbers.push_back(std::bit_cast<std::int64_t>(entry));
+  return numbers;
+}
+
+DetectionMetrics DetectionMetrics::interleave(int classes,
+                                              std::span<const std::vector<std::int64_t>> packed) {
+  struct Reader {
+    std::int64_t images;
+    const std::int64_t* found;
+    const std::int64_t* next;
+  };
+  DetectionMetrics all(classes);
+  std::vector<Reader> readers;
+  std::int64_t most = 0;
+  for (const std::vector<std::int64_t>& numbers : packed) {
+    const std::int64_t images = numbers.at(0);
+    const std::int64_t* labels = numbers.data() + 1 + images;
+    for (std::size_t c = 0; c < all.labels_.size(); ++c) all.labels_[c] += labels[c];
+    readers.push_back({images, numbers.data() + 1, labels + classes});
+    most = std::max(most, images);
+  }
+  for (std::int64_t image = 0; image < most; ++image) {
+    for (Reader& reader : readers) {
+      if (image >= reader.images) continue;
+      all.found_.push_back(static_cast<std::uint32_t>(reader.found[image]));
+      for (std::int64_t i = 0; i < reader.found[image]; ++i)
+        all.entries_.push_back(std::bit_cast<Entry>(*reader.next++));
+    }
+  }
+  return all;
 }
 
 DetectionScores DetectionMetrics::compute() const {
@@ -168,7 +205,7 @@ DetectionScores DetectionMetrics::compute() const {
     r.correct.push_back(static_cast<std::uint16_t>(entry.correct));
   }
   DetectionScores result;
-  result.images = images_;
+  result.images = static_cast<std::int64_t>(found_.size());
   for (std::size_t c = 0; c < labels_.size(); ++c) {
     if (labels_[c] == 0) continue;
     result.labels += labels_[c];

@@ -29,6 +29,16 @@ std::vector<std::vector<LabelledBox>> labels_of(const TensorBatch& batch) {
   return labels;
 }
 
+torch::Tensor tensor_of(const std::vector<std::int64_t>& numbers) {
+  return torch::tensor(numbers, torch::kLong);
+}
+
+std::vector<std::int64_t> numbers_of(const torch::Tensor& tensor) {
+  const torch::Tensor numbers = tensor.contiguous();
+  const auto* data = numbers.data_ptr<std::int64_t>();
+  return {data, data + numbers.numel()};
+}
+
 /// Sums that grow with the batches: constant memory but for the 8 bytes per detection.
 class Collector {
  public:
@@ -61,6 +71,31 @@ class Collector {
     const LossResult loss = options_.objective->loss(output, batch);
     const torch::Tensor share = loss.components * static_cast<double>(batch.size());
     losses_ = losses_.defined() ? losses_ + share : share;
+  }
+
+  /// Joins what all ranks have collected; adds up `result.images`.
+  void share(ProcessGroup& group, EvaluationResult& result) {
+    const torch::Tensor images = torch::full({1}, result.images, torch::kLong);
+    group.reduce(images, Reduction::Sum);
+    result.images = images.item<std::int64_t>();
+    if (result.task == Task::Detect) {
+      std::vector<std::vector<std::int64_t>> packed;
+      for (const torch::Tensor& numbers : gather_rows(group, tensor_of(detection_.pack())))
+        packed.push_back(numbers_of(numbers));
+      detection_ = DetectionMetrics::interleave(confusion_.classes(), packed);
+      const std::span<std::int64_t> counts = confusion_.counts();
+      group.reduce(torch::from_blob(counts.data(), {std::ssize(counts)}, torch::kLong),
+                   Reduction::Sum);
+    } else {
+      const torch::Tensor counts = tensor_of(classification_.counts());
+      group.reduce(counts, Reduction::Sum);
+      classification_.set_counts(numbers_of(counts));
+    }
+    if (options_.objective == nullptr) return;
+    const auto names = static_cast<std::int64_t>(options_.objective->component_names().size());
+    losses_ = losses_.defined() ? losses_.to(torch::kCPU, torch::kDouble)
+                                : torch::zeros({names}, torch::kDouble);
+    group.reduce(losses_, Reduction::Sum);
   }
 
   void finish(EvaluationResult& result) const {
@@ -132,9 +167,11 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
   batches.start(0, 0);
   while (true) {
     const detail::Stopwatch wait;
-    const std::optional<TensorBatch> batch = batches.next();
+    std::optional<TensorBatch> batch = batches.next();
     result.wait_seconds += wait.seconds();
     if (!batch) break;
+    batch = detail::without_padding(*batch);
+    if (batch->size() == 0) continue;
     const detail::Stopwatch forward;
     NetworkOutput output = output_of(network, *batch, options, part);
     if (options.precision != Precision::Fp32) output = detail::in_float(std::move(output));
@@ -147,6 +184,8 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
       collector.add_classes(*batch, output.predictions);
     }
   }
+  if (options.group != nullptr && options.group->size() > 1)
+    collector.share(*options.group, result);
   collector.finish(result);
   result.seconds = time.seconds();
   return result;

@@ -38,27 +38,29 @@ class ResidualBlock : public nn::Module {
       add(3, convolution(planes, out, 1), out);
     }
     if (stride == 1 && in == out) return;
-    downsample_ = nn::Sequential(convolution(in, out, 1, stride), nn::BatchNorm2d(out));
-    register_module("downsample", downsample_);
+    narrow_ = convolution(in, out, 1, stride);
+    narrow_norm_ = make_batch_norm(out);
+    register_module("downsample", nn::Sequential(narrow_, narrow_norm_));
   }
 
   Tensor forward(const Tensor& x) {
     Tensor y = x;
     for (std::size_t i = 0; i < convs_.size(); ++i) {
-      y = norms_[i]->forward(convs_[i]->forward(y));
+      y = batch_norm(convs_[i]->forward(y), norms_[i]);
       if (i + 1 < convs_.size()) y = y.relu_();
     }
-    return y.add_(downsample_.is_empty() ? x : downsample_->forward(x)).relu_();
+    return y.add_(narrow_ ? batch_norm(narrow_->forward(x), narrow_norm_) : x).relu_();
   }
 
  private:
   std::vector<nn::Conv2d> convs_;
   std::vector<nn::BatchNorm2d> norms_;
-  nn::Sequential downsample_{nullptr};
+  nn::Conv2d narrow_{nullptr};
+  nn::BatchNorm2d narrow_norm_{nullptr};
 
   void add(int number, const nn::Conv2d& conv, std::int64_t channels) {
     convs_.push_back(register_module("conv" + std::to_string(number), conv));
-    norms_.push_back(register_module("bn" + std::to_string(number), nn::BatchNorm2d(channels)));
+    norms_.push_back(register_module("bn" + std::to_string(number), make_batch_norm(channels)));
   }
 };
 
@@ -80,7 +82,7 @@ class ResNet : public Network {
     conv1_ = register_module(
         "conv1", nn::Conv2d(nn::Conv2dOptions(3, 64, 7).stride(2).padding(3).bias(false)));
     nn::init::kaiming_normal_(conv1_->weight, 0.0, torch::kFanOut, torch::kReLU);
-    bn1_ = register_module("bn1", nn::BatchNorm2d(64));
+    bn1_ = register_module("bn1", make_batch_norm(64));
     std::int64_t width = 64;
     for (std::size_t i = 0; i < shape.blocks.size(); ++i) {
       const std::int64_t planes = 64LL << i;
@@ -101,7 +103,7 @@ class ResNet : public Network {
   NetworkOutput forward(const Tensor& images) override {
     Tensor x = images.contiguous(torch::MemoryFormat::ChannelsLast);
     layer_done("");
-    x = bn1_->forward(conv1_->forward(x)).relu_();
+    x = batch_norm(conv1_->forward(x), bn1_).relu_();
     x = torch::max_pool2d(x, 3, 2, 1);
     layer_done("conv1");
     for (std::size_t i = 0; i < blocks_.size(); ++i) {

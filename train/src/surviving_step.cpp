@@ -72,6 +72,11 @@ bool SurvivingStep::attempt(const TensorBatch& whole, std::int64_t part, const P
     if (!is_out_of_memory(error)) throw;
     const std::string text = error.what();
     why = text.substr(0, text.find('\n'));
+    if (options_.ranks == SurvivingStepOptions::Ranks::Together)
+      throw Error(
+          "out of memory with " + std::to_string(part) + " images at once on this rank: " + why,
+          {.key = "train.batch"},
+          "go on from the last checkpoint with a smaller --batch or more --memory");
     return false;
   }
   snapshot_.commit();
@@ -87,6 +92,7 @@ std::int64_t SurvivingStep::room() const {
 
 /// After a success: what a pixel takes, and after a reduced one the largest size that fits.
 void SurvivingStep::learn(std::int64_t part_pixels) {
+  if (options_.ranks == SurvivingStepOptions::Ranks::Together) return;
   if (peak_bytes_ > 0)
     bytes_per_pixel_ = std::max(
         bytes_per_pixel_, static_cast<double>(peak_bytes_) / static_cast<double>(part_pixels));
@@ -100,6 +106,7 @@ void SurvivingStep::learn(std::int64_t part_pixels) {
 
 /// Memory may have become free since: after a while one larger part is tried.
 void SurvivingStep::maybe_grow() {
+  if (options_.ranks == SurvivingStepOptions::Ranks::Together) return;
   if (failed_pixels_ == 0 || grow_after_ <= 0 || ++calm_steps_ < grow_after_) return;
   calm_steps_ = 0;
   const std::int64_t bytes = room();

@@ -36,6 +36,7 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
       options(std::move(wishes)),
       precision(resolve_precision(options.precision, options.device)),
       scaler({.enabled = precision == Precision::Fp16}) {
+  if (options.group == nullptr) options.group = make_single_process();
   if (options.join == GradientJoin::Auto)
     options.join = network->task() == Task::Detect ? GradientJoin::Sum : GradientJoin::Mean;
   network->to(options.device);
@@ -62,6 +63,8 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
       *network, options.device,
       SurvivingStepOptions{
           .micro_batch = options.micro_batch,
+          .ranks = together() ? SurvivingStepOptions::Ranks::Together
+                              : SurvivingStepOptions::Ranks::Alone,
           .instead = [this](std::int64_t part) { return recompute_instead(part); }});
   if (options.activation_checkpointing == ActivationCheckpointing::Off)
     network->set_activations(Activations::Keep);
@@ -69,6 +72,7 @@ Trainer::Impl::Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goa
       network->activations() == Activations::Keep && !recompute_activations())
     throw Error(network->name() + " has no blocks whose activations can be recomputed",
                 {.key = "train.activation_checkpointing"}, "leave it at auto or set it to off");
+  join_ranks();
   if (!options.schedule) {
     options.schedule = [accumulate, momentum = options.optimizer.momentum](int, std::int64_t,
                                                                            std::int64_t) {
@@ -95,7 +99,10 @@ bool Trainer::Impl::recompute_activations() {
   if (options.activation_checkpointing == ActivationCheckpointing::Off ||
       network->activations() == Activations::Recompute || !network->can_recompute())
     return false;
-  network->set_activations(Activations::Recompute);
+  if (together() && batches > 0)
+    wished.recompute = true;
+  else
+    network->set_activations(Activations::Recompute);
   return true;
 }
 
@@ -106,6 +113,7 @@ bool Trainer::Impl::recompute_instead(std::int64_t part_images) {
 }
 
 bool Trainer::Impl::asked_to_stop() const {
+  if (together()) return agreed.stop;
   return options.stop != nullptr && options.stop->load(std::memory_order_relaxed);
 }
 
@@ -130,7 +138,7 @@ bool Trainer::Impl::run_epoch(BatchSource& source) {
     wait_seconds += waited;
     train_seconds += event.step_seconds;
     for (Observer* observer : observers) observer->on_step(event);
-    save_within_epoch();
+    if (agreed.save && batch < batches) save(false);
     if (asked_to_stop() || out_of_steps()) return batch >= batches && !asked_to_stop();
   }
 }
@@ -141,6 +149,9 @@ EvaluationSummary Trainer::Impl::evaluate_now(const Evaluator& evaluator, EpochE
   std::optional<ModelEma::Scope> averages;
   if (ema) averages.emplace(*ema);
   EvaluationSummary summary = evaluator(*network);
+  const torch::Tensor fitness = torch::full({1}, summary.fitness, torch::kDouble);
+  options.group->broadcast(fitness, 0);  // what is decided by it is decided alike
+  summary.fitness = fitness.item<double>();
   event.evaluation_seconds = time.seconds();
   event.evaluated = true;
   return summary;
@@ -254,7 +265,7 @@ bool Trainer::recompute_activations() {
 }
 
 void Trainer::reduce_parts(std::int64_t images) {
-  impl_->wished_part = images;
+  impl_->wished.parts = images;
 }
 
 Checkpoint Trainer::checkpoint() const {

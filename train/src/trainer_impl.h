@@ -7,16 +7,18 @@
 #include <vector>
 
 #include "brim/train/ema.h"
+#include "brim/train/layers.h"
 #include "brim/train/surviving_step.h"
 #include "brim/train/trainer.h"
+#include "gradient_reducer.h"
 
 namespace brim {
 
 /// Below so many images per forward pass batch-norm statistics become poor.
 inline constexpr std::int64_t kSmallMicroBatch = 16;
 
-/// State of a training, split over trainer.cpp (epochs), trainer_step.cpp (one batch) and
-/// trainer_state.cpp (checkpoints).
+/// State of a training, split over trainer.cpp (epochs), trainer_step.cpp (one batch),
+/// trainer_ranks.cpp (what several processes do together) and trainer_state.cpp (checkpoints).
 struct Trainer::Impl {
   Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goal, TrainOptions wishes);
 
@@ -35,18 +37,26 @@ struct Trainer::Impl {
   // trainer_step.cpp
   StepEvent train_on(const TensorBatch& batch);
   /// Forward and backward of one part at `height` x `width`; adds the part's loss components.
-  void pass(const StepPart& part, std::int64_t height, std::int64_t width,
+  void pass(const StepPart& part, std::int64_t height, std::int64_t width, const TensorBatch& all,
             torch::Tensor& components);
   void note_repeated(const SurvivedStep& done);
   std::pair<std::int64_t, std::int64_t> target_size(const torch::Tensor& images) const;
   void apply_gradients(StepEvent& event);
   StepPlan plan() const;
+  bool window_ends() const { return step - last_optimizer_step >= plan().accumulate; }
+
+  // trainer_ranks.cpp
+  bool together() const { return options.group->size() > 1; }
+  void join_ranks();
+  void own_generator();
+  void agree(const TensorBatch& batch_here);
+  TensorBatch batch_of_all(const TensorBatch& batch_here);
+  std::vector<torch::Tensor> window_gradients() const;
 
   // trainer_state.cpp
   Checkpoint make_checkpoint() const;
   void restore(const std::string& path);
   void save(bool best, bool keep = false);  ///< as last.pt, best.pt, epoch<N>.pt
-  void save_within_epoch();
 
   std::shared_ptr<Network> network;
   std::shared_ptr<Objective> objective;
@@ -56,6 +66,17 @@ struct Trainer::Impl {
   std::unique_ptr<ModelEma> ema;
   std::unique_ptr<SurvivingStep> surviving;
   GradScaler scaler;
+  std::shared_ptr<SharedStatistics> statistics = std::make_shared<SharedStatistics>();
+  std::unique_ptr<detail::GradientReducer> reducer;  ///< null: alone
+
+  /// What a rank would like, and what all do at the current step.
+  struct Agreement {
+    std::int64_t images = 0;  ///< of all ranks, padding not counted
+    bool stop = false, save = false;
+    std::int64_t parts = 0;  ///< most images per forward pass; 0: as before
+    bool recompute = false;
+  };
+  Agreement wished{}, agreed{};
   std::vector<Observer*> observers;
 
   // Position and what has been accumulated.
@@ -70,7 +91,6 @@ struct Trainer::Impl {
   EvaluationSummary last_evaluation;
   std::int64_t not_finite_run = 0;
 
-  std::int64_t wished_part = 0;  ///< most images per part from the next batch on; 0: no wish
   bool warned_small = false;
 
   // Of the running epoch, for events.
@@ -82,6 +102,9 @@ struct Trainer::Impl {
 };
 
 namespace detail {
+/// `batch` without the samples at its end that stand past the epoch's end.
+TensorBatch without_padding(const TensorBatch& batch);
+
 /// What losses and metrics calculate in, after autocast.
 NetworkOutput in_float(NetworkOutput output);
 

@@ -30,8 +30,10 @@ Checkpoint Trainer::Impl::make_checkpoint() const {
   state.model = state_of(*network);
   if (ema) state.ema = ema->state();
   state.optimizer = optimizer->state();
-  for (const auto& item : network->named_parameters()) {
-    if (item.value().grad().defined()) state.gradients.emplace(item.key(), item.value().grad());
+  const auto parameters = network->named_parameters();
+  const std::vector<torch::Tensor> gradients = window_gradients();
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i].defined()) state.gradients.emplace(parameters[i].key(), gradients[i]);
   }
   // Sums stay in the precision they are kept in, so that a resumed epoch reports the same.
   if (component_sums.defined()) state.generators.emplace("component_sums", component_sums);
@@ -66,8 +68,9 @@ void Trainer::Impl::restore(const std::string& path) {
   optimizer->load(state.optimizer);
   for (auto& item : network->named_parameters()) {
     const auto found = state.gradients.find(item.key());
+    // They are sums over ranks: one rank alone goes on with them.
     item.value().mutable_grad() =
-        found == state.gradients.end()
+        found == state.gradients.end() || options.group->rank() > 0
             ? torch::Tensor()
             : torch::empty_like(item.value().detach()).copy_(found->second);
   }
@@ -90,26 +93,20 @@ void Trainer::Impl::restore(const std::string& path) {
   window_images = info.window_images;
   best_fitness = info.best_fitness;
   best_epoch = info.best_epoch;
+  own_generator();
 }
 
 void Trainer::Impl::save(bool best, bool keep) {
+  if (options.folder.empty() && !together()) return;
+  const Checkpoint state = make_checkpoint();
+  saved_at = std::chrono::steady_clock::now();
   if (options.folder.empty()) return;
   const std::filesystem::path folder(options.folder);
   std::vector<std::string> paths{(folder / "last.pt").string()};
   if (best) paths.push_back((folder / "best.pt").string());
   if (keep) paths.push_back((folder / ("epoch" + std::to_string(epoch) + ".pt")).string());
-  save_checkpoint(paths, make_checkpoint());
+  save_checkpoint(paths, state);
   saved_at = std::chrono::steady_clock::now();
-}
-
-/// What a kill may cost of an epoch is bounded by time. The last batch's state is saved with the
-/// epoch's evaluation.
-void Trainer::Impl::save_within_epoch() {
-  const std::chrono::duration<double, std::ratio<60>> since =
-      std::chrono::steady_clock::now() - saved_at;
-  if (options.checkpoint_minutes > 0 && since.count() >= options.checkpoint_minutes &&
-      batch < batches)
-    save(false);
 }
 
 }  // namespace brim

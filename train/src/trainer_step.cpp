@@ -53,26 +53,33 @@ std::pair<std::int64_t, std::int64_t> Trainer::Impl::target_size(
 }
 
 void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t width,
-                         torch::Tensor& components) {
+                         const TensorBatch& all, torch::Tensor& components) {
   if (part.first == 0) components = torch::Tensor();
+  const TensorBatch shown = detail::without_padding(part.batch);
+  statistics->counts = shown.size() > 0;
+  // A rank without a sample of its own shows one that does not count: the others wait for it.
+  const TensorBatch images = statistics->counts ? shown : detail::slice(part.batch, 0, 1);
   NetworkOutput output;
   {
     const AllocatorPhase phase("forward");
     const AutocastScope autocast(precision, options.device);
-    output = network->forward(resized(normalize_images(part.batch.images), height, width));
+    output = network->forward(resized(normalize_images(images.images), height, width));
   }
   if (precision != Precision::Fp32) output = detail::in_float(std::move(output));
   LossResult loss;
   {
     const AllocatorPhase phase("loss");
-    loss = objective->partial_loss(output, part.batch, part.whole);
+    loss = objective->partial_loss(output, images, together() ? all : part.whole);
+    if (!statistics->counts) loss.total = loss.total * 0;
   }
   output = {};
   {
     const AllocatorPhase phase("backward");
+    const bool last = part.first + part.batch.size() >= part.whole.size();
+    if (reducer && last && window_ends()) reducer->arm(surviving->set_aside());
     (scaler.enabled() ? loss.total * scaler.scale() : loss.total).backward();
   }
-  const torch::Tensor sums = loss.components * static_cast<double>(part.batch.size());
+  const torch::Tensor sums = loss.components * static_cast<double>(shown.size());
   components = components.defined() ? components + sums : sums;
 }
 
@@ -93,14 +100,19 @@ StepEvent Trainer::Impl::train_on(const TensorBatch& whole) {
   event.batch = batch;
   event.batches = batches;
   event.step = step;
-  event.images = whole.size();
+  agree(whole);
+  event.images = agreed.images;
+  const TensorBatch all = together() ? batch_of_all(whole) : TensorBatch();
   const auto [height, width] = target_size(whole.images);
   const std::int64_t pixels = height * width;
-  if (wished_part > 0) surviving->limit(std::exchange(wished_part, 0) * pixels);
+  if (agreed.parts > 0) surviving->limit(agreed.parts * pixels);
   torch::Tensor components;
   const SurvivedStep done = surviving->run(
-      whole, [&, h = height, w = width](const StepPart& part) { pass(part, h, w, components); },
+      whole,
+      [&, h = height, w = width](const StepPart& part) { pass(part, h, w, all, components); },
       pixels);
+  if (reducer && window_ends()) reducer->finish();
+  options.group->reduce(components, Reduction::Sum);
   event.micro_batches = done.parts;
   event.width = width;
   event.height = height;
@@ -114,9 +126,9 @@ StepEvent Trainer::Impl::train_on(const TensorBatch& whole) {
   detail::with_memory(options.device, [&] {
     component_sums = component_sums.defined() ? component_sums + components : components;
   });
-  component_images += whole.size();
-  epoch_images += whole.size();
-  window_images += whole.size();
+  component_images += agreed.images;
+  epoch_images += agreed.images;
+  window_images += agreed.images;
   apply_gradients(event);
   ++batch;
   ++step;
@@ -132,7 +144,7 @@ void Trainer::Impl::apply_gradients(StepEvent& event) {
   optimizer->set_momentum(now.momentum);
   event.rates = now.rates;
   event.momentum = now.momentum;
-  if (step - last_optimizer_step < now.accumulate) return;
+  if (!window_ends()) return;
   const AllocatorPhase phase("optimizer");
   double factor = 1.0 / scaler.scale();
   if (options.join == GradientJoin::Mean) factor /= static_cast<double>(window_images);

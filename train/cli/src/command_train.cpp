@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "adaptive_source.h"
@@ -17,6 +18,7 @@
 #include "memory_pressure.h"
 #include "pictures.h"
 #include "program.h"
+#include "ranks.h"
 #include "run_folder.h"
 #include "smallest_budget.h"
 #include "train_progress.h"
@@ -56,6 +58,59 @@ std::int64_t decide_batch(Program& program, Config& config, const Dataset& data,
   planned_bytes = tuned.plan.predicted_peak_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
   return tuned.plan.batch;
+}
+
+/// The same for ranks that train together: images of a step of all of them. One rank of each
+/// machine tunes, and the smallest result is taken.
+std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& data, Task task,
+                            const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
+                            std::int64_t& planned_bytes, const Ranks& ranks) {
+  const int size = ranks.place().size;
+  if (ranks.alone() || plain_batch(config) > 0)
+    return decide_batch(program, config, data, task, budget, folder, planned_bytes);
+  std::int64_t batch = std::numeric_limits<std::int64_t>::max();
+  if (ranks.place().local_rank == 0)
+    batch = decide_batch(program, config, data, task, budget, folder, planned_bytes);
+  const bool recompute = config.train.activation_checkpointing == "on";
+  batch = smallest(*ranks.group(), batch);
+  if (smallest(*ranks.group(), recompute ? 0 : 1) == 0)
+    config.train.activation_checkpointing = "on";
+  program.console.print(
+      fmt::format("{} ranks of {} images: {} per step", size, batch, batch * size));
+  return batch * size;
+}
+
+/// Fixes what `auto` means where a machine's ranks share its CPUs and memory.
+void take_share(Config& config, const Ranks& ranks) {
+  if (ranks.place().local_size == 1) return;
+  const std::string cpus = std::to_string(ranks.share(available_cpus()));
+  if (config.train.threads == "auto") config.train.threads = cpus;
+  if (count_or_auto(config.loader.workers, "loader.workers") == kAuto) config.loader.workers = cpus;
+  if (config.memory.limit == "auto") {
+    constexpr double kPlannedFor = 0.9;
+    const auto bytes = static_cast<double>(ranks.share(read_memory_limits().effective));
+    config.memory.limit = std::to_string(static_cast<std::int64_t>(kPlannedFor * bytes));
+  }
+  if (config.loader.cache_share == "never") config.loader.cache_share = "auto";
+}
+
+/// `config` as it is written: what this machine's share was is decided anew by a resume.
+Config without_share(Config config, const Config& wished) {
+  config.train.threads = wished.train.threads;
+  config.loader.workers = wished.loader.workers;
+  config.loader.cache_share = wished.loader.cache_share;
+  config.memory.limit = wished.memory.limit;
+  return config;
+}
+
+/// The folder of the run, which rank 0 chooses and makes.
+std::string make_run_folder(const Config& config, const Ranks& ranks) {
+  std::string folder;
+  if (ranks.root()) {
+    folder = config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
+    prepare_run_folder(folder);
+  }
+  return text_of_root(*ranks.group(), folder);
 }
 
 void print_result(Program& program, const std::string& folder, const TrainResult& result,
@@ -132,12 +187,13 @@ class CacheComplaint {
 
 /// The data of a run and its memory.
 struct Run {
-  Config config;
+  Config config, wished;  ///< `wished` as the user has it, before a machine's ranks took shares
   std::string folder, checkpoint;
   std::shared_ptr<const Dataset> data, validation;
   Task task;
   std::shared_ptr<MemoryBudget> budget;
   std::int64_t planned_bytes = 0;
+  const Ranks& ranks;
 };
 
 void fit(Program& program, Run& run, bool as_json) {
@@ -148,45 +204,61 @@ void fit(Program& program, Run& run, bool as_json) {
   const auto& budget = run.budget;
   const Task task = run.task;
   Console& console = program.console;
+  const Ranks& ranks = run.ranks;
   const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
+  const std::int64_t own_batch = batch / ranks.place().size;
   const auto network = build_network(config, *data, task, console);
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
-  const std::string cache_line = plan_cache(config, *data, task, batch, budget, run.planned_bytes);
+  const std::string cache_line =
+      plan_cache(config, *data, task, own_batch, budget, run.planned_bytes);
+  for (std::string* decided :
+       {&config.loader.cache, &config.loader.content, &config.loader.cache_size})
+    *decided = text_of_root(*ranks.group(), *decided);
   if (!cache_line.empty()) console.print(cache_line);
   auto cache = open_cache(config, budget, console);
   if (cache_is_chosen) cache = make_watched_store(cache);
   CacheComplaint complaint(console, cache);
   complaint.tell();
-  LoaderOptions loader_options = training_loader(config, *data, batch, cache, budget);
+  LoaderOptions loader_options = training_loader(config, *data, own_batch, cache, budget);
+  loader_options.rank = ranks.place().rank;
+  loader_options.ranks = ranks.place().size;
   note_use(config, Split::Train, *transform, loader_options);
-  loader_options.quarantine_file = folder + "/quarantine.tsv";
+  if (ranks.root()) loader_options.quarantine_file = folder + "/quarantine.tsv";
   const torch::Device device = device_of(config);
   AdaptiveSource source(data, transform, loader_options, device);
 
   TrainOptions options = training_options(config, *network, *data, batch);
-  options.folder = folder;
-  options.config = to_yaml(config);
+  options.folder = ranks.root() ? folder : "";
+  options.config = to_yaml(without_share(config, run.wished));
+  options.group = ranks.group();
   options.stop = &stop_requested;
 
   std::unique_ptr<Evaluation> evaluation;
-  if (validation) evaluation = std::make_unique<Evaluation>(config, validation, batch, budget);
+  if (validation)
+    evaluation = std::make_unique<Evaluation>(config, validation, batch, budget, ranks.group());
 
   Trainer trainer(network, build_objective(config, *network), options);
   if (!run.checkpoint.empty()) trainer.resume(run.checkpoint);
-  PictureSource pictures(source, config.output.plots ? folder : "", data->class_names());
+  const bool plots = config.output.plots && ranks.root();
+  PictureSource pictures(source, plots ? folder : "", data->class_names());
   TrainProgress progress(console, [&] {
     complaint.tell();
     return bottleneck(source.loader().statistics());
   });
-  const auto csv = make_csv_writer(folder + "/results.csv");
-  const auto jsonl = make_jsonl_writer(folder + "/metrics.jsonl");
-  Observer* const told[] = {csv.get(), jsonl.get(), &progress};
+  std::vector<std::unique_ptr<Observer>> files;
+  if (ranks.root()) {
+    files.push_back(make_csv_writer(folder + "/results.csv"));
+    files.push_back(make_jsonl_writer(folder + "/metrics.jsonl"));
+  }
+  std::vector<Observer*> observers;
+  for (const auto& file : files) observers.push_back(file.get());
+  observers.push_back(&progress);
   const double planned_share = static_cast<double>(run.planned_bytes) /
                                static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
-  MemoryPressure pressure({trainer, source, budget, planned_share, told});
-  LoaderAdjustment adjustment(source, pressure, told);
-  std::vector<Observer*> observers{csv.get(), jsonl.get(), &progress, &pressure};
+  MemoryPressure pressure({trainer, source, budget, planned_share, observers, ranks.place().size});
+  LoaderAdjustment adjustment(source, pressure, observers);
+  observers.push_back(&pressure);
   if (count_or_auto(config.loader.workers, "loader.workers") == kAuto)
     observers.push_back(&adjustment);
 
@@ -196,6 +268,7 @@ void fit(Program& program, Run& run, bool as_json) {
                              : Evaluator(),
                   observers);
   complaint.tell();
+  ranks.group()->leave();
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
   if (run.planned_bytes > 0) console.print(memory_line(run.planned_bytes, *budget));
   const auto bad = source.quarantine();
@@ -205,28 +278,33 @@ void fit(Program& program, Run& run, bool as_json) {
   }
   if (evaluation && evaluation->result().images > 0) {
     evaluation->print_table(console);
-    if (config.output.plots) evaluation->draw(folder);
+    if (plots) evaluation->draw(folder);
   }
-  if (config.output.plots) {
+  if (plots) {
     if (task == Task::Detect) {
       plot_labels(label_statistics(*data), data->class_names(), folder + "/labels.png");
     }
     draw_results(folder);
   }
-  print_result(program, folder, result, as_json);
+  print_result(program, folder, result, as_json && ranks.root());
   if (result.reason == EndReason::Stopped) program.exit_code = pressure.stop() ? 2 : 130;
 }
 
 void train(Program& program, Config config, const std::string& checkpoint, bool as_json) {
   Console& console = program.console;
-  const std::string folder =
-      config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
+  Ranks ranks;
+  if (!ranks.root()) console.set_quiet(true);
   const auto data = open_data(config, Split::Train);
   const Task task = task_of(config, *data);
   const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
-  show_warnings(*data, console);
-  if (validation) show_warnings(*validation, console);
-  prepare_run_folder(folder);
+  ranks.meet(config, data->fingerprint());
+  if (ranks.root()) {
+    show_warnings(*data, console);
+    if (validation) show_warnings(*validation, console);
+  }
+  const std::string folder = make_run_folder(config, ranks);
+  const Config wished = config;
+  take_share(config, ranks);
 
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);
@@ -234,11 +312,16 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     prepare_compute(config, budget);
     std::int64_t planned_bytes = 0;
     const std::int64_t batch =
-        decide_batch(program, config, *data, task, budget, folder, planned_bytes);
+        agree_on_batch(program, config, *data, task, budget, folder, planned_bytes, ranks);
+    if (batch % ranks.place().size != 0)
+      throw Error(fmt::format("a batch of {} images cannot be shared by {} ranks", batch,
+                              ranks.place().size),
+                  {.key = "train.batch"}, "use a multiple of the number of ranks");
     config.train.batch = std::to_string(batch);  // a resume must not tune again
     config.output.dir = folder;
-    write_yaml(config, folder + "/config.yaml");
-    Run run{config, folder, checkpoint, data, validation, task, budget, planned_bytes};
+    if (ranks.root()) write_yaml(without_share(config, wished), folder + "/config.yaml");
+    Run run{config,     wished, folder, checkpoint,    data,
+            validation, task,   budget, planned_bytes, ranks};
     fit(program, run, as_json);
   } catch (const std::exception& error) {
     // A batch that is still to be tuned was refused by the tuner, with remedies of its own.

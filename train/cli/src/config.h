@@ -48,6 +48,7 @@ struct TrainSettings {
   double checkpoint_minutes = 10;
   std::string threads = "auto";
   std::string device = "cpu";
+  double rank_timeout = 40;
 };
 
 struct LossSettings {

@@ -42,8 +42,9 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.val", &c.train.val, "evaluate after each epoch", ""},
       {"train.save_period", &c.train.save_period, "also keep epoch<N>.pt every so many epochs; 0: no", "0.."},
       {"train.checkpoint_minutes", &c.train.checkpoint_minutes, "last.pt is also written within an epoch, this often; 0: no", "0.."},
-      {"train.threads", &c.train.threads, "compute threads; auto: all CPUs this process may use", ""},
+      {"train.threads", &c.train.threads, "compute threads; auto: all CPUs this process may use, shared by the ranks of a machine", ""},
       {"train.device", &c.train.device, "cpu, cuda or cuda:N", ""},
+      {"train.rank_timeout", &c.train.rank_timeout, "seconds without a sign of life after which another rank counts as failed", "1..3600"},
 
       {"loss.box", &c.loss.box, "gain of the box loss", "0.."},
       {"loss.cls", &c.loss.cls, "gain of the class loss", "0.."},

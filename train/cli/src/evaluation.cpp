@@ -53,20 +53,28 @@ std::vector<std::vector<std::string>> classification_rows(const ClassificationSc
 }  // namespace
 
 LoaderOptions Evaluation::loader(const Config& config, std::int64_t training_batch,
-                                 const std::shared_ptr<MemoryBudget>& budget) {
-  return evaluation_loader(config, evaluation_batch(config, training_batch), nullptr, budget);
+                                 const std::shared_ptr<MemoryBudget>& budget, int ranks) {
+  const std::int64_t batch =
+      std::max<std::int64_t>(1, evaluation_batch(config, training_batch) / ranks);
+  LoaderOptions options = evaluation_loader(config, batch, nullptr, budget);
+  options.ranks = ranks;
+  options.lanes = (options.lanes + ranks - 1) / ranks * ranks;
+  return options;
 }
 
 Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data,
-                       std::int64_t training_batch, const std::shared_ptr<MemoryBudget>& budget)
+                       std::int64_t training_batch, const std::shared_ptr<MemoryBudget>& budget,
+                       std::shared_ptr<ProcessGroup> group)
     : data_(std::move(data)),
       nms_{.confidence = config.val.conf,
            .iou = config.val.iou,
            .max_detections = static_cast<int>(config.val.max_det),
            .multi_label = true},
-      precision_(parse_precision(config.train.precision, "train.precision")) {
-  loader_ = std::make_unique<Loader>(data_, evaluation_transform(config, data_->task()),
-                                     loader(config, training_batch, budget));
+      precision_(parse_precision(config.train.precision, "train.precision")),
+      group_(std::move(group)) {
+  LoaderOptions options = loader(config, training_batch, budget, group_->size());
+  options.rank = group_->rank();
+  loader_ = std::make_unique<Loader>(data_, evaluation_transform(config, data_->task()), options);
 }
 
 void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
@@ -98,6 +106,7 @@ EvaluationSummary Evaluation::summary(Network& network, torch::Device device,
   options.device = device;
   options.precision = resolve_precision(precision_, device);
   options.objective = objective;
+  options.group = group_.get();
   options.on_batch = [this](const EvaluatedBatch& batch) { keep_pictures(batch); };
   result_ = evaluate(network, *source, options);
   return summarize(result_);

@@ -16,13 +16,15 @@ namespace brim::cli {
 /// Evaluates a network on one split, again and again with the same loader.
 class Evaluation {
  public:
-  /// `training_batch`: what `val.batch: auto` is twice of.
+  /// `training_batch`: what `val.batch: auto` is twice of. Ranks of `group` share the images; each
+  /// gets the whole result.
   Evaluation(const Config& config, std::shared_ptr<const Dataset> data, std::int64_t training_batch,
-             const std::shared_ptr<MemoryBudget>& budget);
+             const std::shared_ptr<MemoryBudget>& budget,
+             std::shared_ptr<ProcessGroup> group = make_single_process());
 
-  /// Options of the loader that it makes.
+  /// Options of the loader that the first of `ranks` ranks makes.
   static LoaderOptions loader(const Config& config, std::int64_t training_batch,
-                              const std::shared_ptr<MemoryBudget>& budget);
+                              const std::shared_ptr<MemoryBudget>& budget, int ranks = 1);
 
   EvaluationSummary summary(Network& network, torch::Device device, Objective* objective = nullptr);
   /// Of the last summary().
@@ -38,6 +40,7 @@ class Evaluation {
   std::shared_ptr<const Dataset> data_;
   NmsOptions nms_;
   Precision precision_;
+  std::shared_ptr<ProcessGroup> group_;
   std::unique_ptr<Loader> loader_;
   EvaluationResult result_{};
   std::vector<OwnedPicture> labelled_{};

@@ -90,8 +90,9 @@ std::string MemoryPressure::reduce_cache() {
 
 std::string MemoryPressure::reduce_parts() {
   const std::int64_t parts = last_.micro_batches + 1;
-  const std::int64_t size = (last_.images + parts - 1) / parts;
-  if (last_.images < 2 || parts > last_.images) return "";
+  const std::int64_t images = last_.images / parts_.ranks;
+  const std::int64_t size = (images + parts - 1) / parts;
+  if (images < 2 || parts > images) return "";
   parts_.trainer.reduce_parts(size);
   release_cpu_memory();
   return fmt::format("{} micro-batches of {} images", parts, size);

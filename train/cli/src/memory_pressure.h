@@ -24,6 +24,7 @@ class MemoryPressure final : public Observer {
     std::shared_ptr<MemoryBudget> budget;
     double planned_share = 0;  ///< of the budget that the tuned batch is meant to take; 0: unknown
     std::span<Observer* const> told;
+    int ranks = 1;  ///< processes that share the images of a step
   };
   explicit MemoryPressure(const Parts& parts);
 

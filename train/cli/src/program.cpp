@@ -94,6 +94,7 @@ int run_program(int argc, char** argv) {
   add_data_command(app, program);
   add_inspect_command(app, program);
   add_bench_command(app, program);
+  add_launch_command(app, program);
   add_probe_command(app, program);
   try {
     app.parse(argc, argv);

@@ -28,6 +28,7 @@ void add_cache_command(CLI::App& app, Program& program);
 void add_data_command(CLI::App& app, Program& program);
 void add_inspect_command(CLI::App& app, Program& program);
 void add_bench_command(CLI::App& app, Program& program);
+void add_launch_command(CLI::App& app, Program& program);
 
 /// The whole program. Exit codes: 0 done, 1 a defect of brim, 2 a fault the user can mend,
 /// 130 stopped by a signal.

@@ -18,6 +18,8 @@ static_assert(sizeof(TargetRow) == 24);
 struct SampleInfo {
   std::int64_t index = 0;  ///< dataset index
   bool replaced = false;   ///< a bad file's place was taken by another sample
+  /// Past the epoch's end: there so that every rank has as many samples, shown before already.
+  bool padding = false;
   Placement placement{};
 };
 

@@ -22,6 +22,9 @@ class ClassificationMetrics {
   /// `logits` [N, C], `class_ids` int64 [N], any device. A tie is decided for the smaller class.
   void add(const torch::Tensor& logits, const torch::Tensor& class_ids);
   void merge(const ClassificationMetrics& other);
+  /// Every count, for whoever adds them up over processes, and back.
+  std::vector<std::int64_t> counts() const;
+  void set_counts(const std::vector<std::int64_t>& counts);
   ClassificationScores compute() const;
   /// Images of class `truth` that were taken for `predicted`.
   std::int64_t confusion(int predicted, int truth) const;

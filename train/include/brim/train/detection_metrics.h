@@ -65,6 +65,13 @@ class DetectionMetrics {
   void add(std::span<const Detection> detections, std::span<const LabelledBox> labels);
   /// Adds what another rank or thread has collected.
   void merge(const DetectionMetrics& other);
+  /// All of it as numbers, to be sent to other processes.
+  std::vector<std::int64_t> pack() const;
+  /// What one process would have collected where `packed[r]` holds every R-th image from the r-th
+  /// on, R being their number: the order of images, which decides between equal confidences, is
+  /// that of one process.
+  static DetectionMetrics interleave(int classes,
+                                     std::span<const std::vector<std::int64_t>> packed);
   DetectionScores compute() const;
 
  private:
@@ -75,7 +82,7 @@ class DetectionMetrics {
   static_assert(sizeof(Entry) == 8);
   std::vector<Entry> entries_;
   std::vector<std::int64_t> labels_;
-  std::int64_t images_ = 0;
+  std::vector<std::uint32_t> found_;  ///< detections per image
 };
 
 /// Which class was taken for which. The last row holds labels nothing was found for, the last
@@ -85,6 +92,8 @@ class ConfusionMatrix {
   explicit ConfusionMatrix(int classes, double confidence = 0.25, double iou = 0.45);
   void add(std::span<const Detection> detections, std::span<const LabelledBox> labels);
   void merge(const ConfusionMatrix& other);
+  /// Every count, for whoever adds them up over processes.
+  std::span<std::int64_t> counts() { return counts_; }
   int classes() const { return classes_; }
   /// Count of labels of class `truth` that were found as `predicted`; `classes()`: background.
   std::int64_t at(int predicted, int truth) const;

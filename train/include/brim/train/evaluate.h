@@ -17,6 +17,7 @@
 #include "brim/train/objective.h"
 #include "brim/train/observer.h"
 #include "brim/train/precision.h"
+#include "brim/train/process_group.h"
 
 namespace brim {
 
@@ -32,6 +33,9 @@ struct EvaluateOptions {
   torch::Device device = torch::kCPU;
   Precision precision = Precision::Fp32;  ///< resolved
   NmsOptions nms{.confidence = 0.001, .iou = 0.6, .multi_label = true};
+  /// Ranks that evaluate together, each its share of the images (every R-th); all of them get the
+  /// result of one process with all images. Null: this process alone.
+  ProcessGroup* group = nullptr;
   Objective* objective = nullptr;  ///< where given, the losses on the validation set as well
   std::function<void(const EvaluatedBatch&)> on_batch{};
 };

@@ -32,6 +32,9 @@ struct SurvivingStepOptions {
   /// Steps without a failure after which a larger part is tried again; doubled after each attempt
   /// that failed. 0: never.
   std::int64_t grow_after = 200;
+  /// Whether other ranks run the same parts at the same time: the step is then not repeated when
+  /// memory runs out here, and parts change by limit() only.
+  enum class Ranks : std::uint8_t { Alone, Together } ranks = Ranks::Alone;
   /// Asked before parts of `images` become smaller; true: something else was changed so that a step
   /// takes less, and the same parts are tried again.
   std::function<bool(std::int64_t images)> instead{};
@@ -59,6 +62,8 @@ class SurvivingStep {
   /// brim::Error is thrown when not even a single image fits; the network is then as before.
   SurvivedStep run(const TensorBatch& batch, const Pass& pass, std::int64_t pixels = 0);
 
+  /// While a step runs: gradients accumulated before it, of each parameter of the network.
+  const std::vector<torch::Tensor>& set_aside() const { return snapshot_.set_aside(); }
   /// Steps that ran out of memory so far.
   std::int64_t failures() const { return failures_; }
   /// Parts of at most `pixels` from now on, as after a failure: for whoever sees memory run short.

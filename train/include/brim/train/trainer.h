@@ -18,6 +18,7 @@
 #include "brim/train/observer.h"
 #include "brim/train/optimizer.h"
 #include "brim/train/precision.h"
+#include "brim/train/process_group.h"
 
 namespace brim {
 struct ScheduleOptions;
@@ -46,8 +47,8 @@ ActivationCheckpointing parse_activation_checkpointing(const std::string& text,
 
 struct TrainOptions {
   int epochs = 100;
-  std::int64_t max_steps = 0;  ///< batches in all; 0: no limit
-  std::int64_t batch_size = 16;
+  std::int64_t max_steps = 0;              ///< batches in all; 0: no limit
+  std::int64_t batch_size = 16;            ///< of all ranks together; each takes an equal share
   std::int64_t nominal_batch = 64;         ///< gradients are accumulated up to it
   OptimizerOptions optimizer{};            ///< weight_decay holds for the nominal batch
   StepSchedule schedule{};                 ///< empty: 0.01 throughout, `nominal_batch` reached
@@ -70,7 +71,12 @@ struct TrainOptions {
   std::string config{};   ///< kept in checkpoints for whoever reads them
   std::vector<std::string> class_names{};
   const std::atomic<bool>* stop = nullptr;  ///< true: end after the current batch, resumable
-  std::int64_t not_finite_limit = 50;       ///< optimiser steps lost in a row before it is an error
+  /// Ranks that train together; null: this process alone. Each is given its own share of every
+  /// batch, the same options but for `folder` (rank 0's only), and ends up with the same weights:
+  /// those of one process that is given whole batches. All public functions are then called by all
+  /// ranks.
+  std::shared_ptr<ProcessGroup> group{};
+  std::int64_t not_finite_limit = 50;  ///< optimiser steps lost in a row before it is an error
 };
 
 /// Evaluates the network it is given (which then holds the averaged weights).

@@ -35,6 +35,8 @@ class StepSnapshot {
   void restore();
   /// Adds the step's gradients to those set aside.
   void commit();
+  /// Of each parameter of the network: its gradient from before, undefined where there is none.
+  const std::vector<torch::Tensor>& set_aside() const { return set_aside_; }
   /// Bytes held by gradients (set aside or not).
   std::int64_t gradient_bytes() const;
 

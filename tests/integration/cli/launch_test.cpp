@@ -1,0 +1,141 @@
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "brim/train/checkpoint.h"
+#include "launcher.h"
+#include "support/process.h"
+#include "support/test_data.h"
+
+namespace brim::test {
+namespace {
+
+class Launch : public testing::Test {
+ protected:
+  void SetUp() override {
+    const ProcessResult made = run_brim({"data", "make", "--task", "detect", "--images", "20",
+                                         "--size", "96", "--out", dir.file("set"), "--seed", "3"});
+    ASSERT_EQ(made.exit_code, 0) << made.error;
+  }
+
+  std::vector<std::string> train(const std::string& folder,
+                                 const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words{"train",
+                                   "--data",
+                                   dir.file("set/data.yaml"),
+                                   "--model",
+                                   "yolov5n",
+                                   "--img",
+                                   "64",
+                                   "--batch",
+                                   "4",
+                                   "--epochs",
+                                   "2",
+                                   "--workers",
+                                   "1",
+                                   "--noplots",
+                                   "--output",
+                                   dir.file(folder),
+                                   "data.index_dir=none",
+                                   "train.nominal_batch=8",
+                                   "train.threads=1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  static std::vector<std::string> launched(int ranks, const std::vector<std::string>& command) {
+    std::vector<std::string> words{"launch", "--nproc", std::to_string(ranks), "--"};
+    words.insert(words.end(), command.begin(), command.end());
+    return words;
+  }
+  Checkpoint last(const std::string& folder) const {
+    return load_checkpoint(dir.file(folder + "/last.pt"));
+  }
+  static double difference(const TensorMap& a, const TensorMap& b) {
+    double most = 0;
+    for (const auto& [name, tensor] : a)
+      most = std::max(
+          most,
+          (tensor.to(torch::kDouble) - b.at(name).to(torch::kDouble)).abs().max().item<double>());
+    return most;
+  }
+
+  TempDir dir;
+};
+
+TEST_F(Launch, TwoRanksTrainLikeOneProcess) {
+  const ProcessResult one = run_brim(train("one"));
+  ASSERT_EQ(one.exit_code, 0) << one.error;
+  const ProcessResult two = run_brim(launched(2, train("two")));
+  ASSERT_EQ(two.exit_code, 0) << two.error << two.output;
+  const Checkpoint a = last("one"), b = last("two");
+  EXPECT_EQ(a.info.step, b.info.step);
+  EXPECT_LE(difference(a.model, b.model), 1e-4);
+  EXPECT_NEAR(a.info.best_fitness, b.info.best_fitness, 1e-3);
+}
+
+TEST_F(Launch, AnyNumberOfRanksGoesOnAtTheSameSample) {
+  const ProcessResult whole = run_brim(train("whole", {"--noval"}));
+  ASSERT_EQ(whole.exit_code, 0) << whole.error;
+  // Three batches into the first epoch: inside an accumulation window.
+  const ProcessResult begun =
+      run_brim(launched(2, train("begun", {"--noval", "train.max_steps=3"})));
+  ASSERT_EQ(begun.exit_code, 0) << begun.error;
+  ASSERT_EQ(last("begun").info.batch, 3);
+  const Checkpoint expected = last("whole");
+  for (const int ranks : {1, 2, 4}) {
+    const std::string folder = "resumed" + std::to_string(ranks);
+    std::filesystem::copy(dir.file("begun"), dir.file(folder));
+    const ProcessResult resumed = run_brim(
+        launched(ranks, {"train", "--resume", dir.file(folder + "/last.pt"), "train.max_steps=0"}));
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.error << resumed.output;
+    EXPECT_EQ(last(folder).info.step, expected.info.step);
+    EXPECT_LE(difference(expected.model, last(folder).model), 1e-4) << ranks << " ranks";
+  }
+}
+
+TEST_F(Launch, RanksWithOtherSettingsAreRefused) {
+  const std::string port = std::to_string(cli::free_port());
+  std::vector<ProcessResult> results(2);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank) {
+    threads.emplace_back([&, rank] {
+      std::vector<std::string> words{"env",
+                                     "RANK=" + std::to_string(rank),
+                                     "WORLD_SIZE=2",
+                                     "MASTER_ADDR=127.0.0.1",
+                                     "MASTER_PORT=" + port,
+                                     BRIM_BINARY_DIR "/train/cli/brim"};
+      for (const std::string& word :
+           train("mixed", {rank == 0 ? "train.lr0=0.01" : "train.lr0=0.02"}))
+        words.push_back(word);
+      results[static_cast<std::size_t>(rank)] = run_process(words);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const ProcessResult& result : results) {
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_NE(result.error.find("lr0: 0.02"), std::string::npos) << result.error;
+  }
+}
+
+TEST_F(Launch, ABatchThatCannotBeSharedIsRefused) {
+  const ProcessResult odd = run_brim(launched(2, train("odd", {"--batch", "5"})));
+  EXPECT_EQ(odd.exit_code, 2);
+  EXPECT_NE(odd.error.find("cannot be shared by 2 ranks"), std::string::npos) << odd.error;
+}
+
+TEST_F(Launch, ASignalEndsEveryRankWithACheckpoint) {
+  ProcessOptions options;
+  options.wait.signal = SIGTERM;
+  options.wait.signal_when = [&] { return std::filesystem::exists(dir.file("long/last.pt")); };
+  const ProcessResult stopped = run_brim(
+      launched(2, train("long", {"--epochs", "1000", "--noval", "train.checkpoint_minutes=1e-9"})),
+      options);
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.error;
+  EXPECT_GT(last("long").info.step, 0);
+}
+
+}  // namespace
+}  // namespace brim::test

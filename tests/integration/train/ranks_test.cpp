@@ -1,0 +1,246 @@
+#include <ATen/Parallel.h>
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "brim/train/checkpoint.h"
+#include "brim/train/detection_loss.h"
+#include "brim/train/evaluate.h"
+#include "brim/train/process_group.h"
+#include "brim/train/trainer.h"
+#include "support/child_process.h"
+#include "support/test_data.h"
+
+namespace brim::test {
+namespace {
+
+int unused_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  EXPECT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
+  EXPECT_EQ(getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length), 0);
+  close(socket);
+  return ntohs(address.sin_port);
+}
+
+/// Runs `body` as every one of `size` ranks in a process of its own; true when all of them succeed.
+bool as_ranks(int size,
+              const std::function<void(ProcessGroup&, std::shared_ptr<ProcessGroup>)>& body) {
+  const int port = unused_port();
+  std::vector<pid_t> children;
+  for (int rank = 0; rank < size; ++rank) {
+    children.push_back(start_child([&, rank] {
+      at::set_num_threads(1);
+      try {
+        RankPlace place;
+        place.rank = place.local_rank = rank;
+        place.size = place.local_size = size;
+        place.port = port;
+        const auto group = connect(place);
+        body(*group, group);
+        group->leave();
+      } catch (const std::exception& error) {
+        std::fprintf(stderr, "rank %d of %d: %s\n", rank, size, error.what());
+        return 1;
+      }
+      return 0;
+    }));
+  }
+  bool good = true;
+  for (const pid_t child : children) good &= wait_code(child) == 0;
+  return good;
+}
+
+constexpr int kSteps = 20;
+constexpr std::int64_t kBatch = 8;
+
+/// Images of step `step`: the last batch of an epoch may be short.
+std::int64_t images_of(int step) {
+  return step == 5 ? 7 : step == 11 ? 1 : kBatch;
+}
+
+TensorBatch whole_batch(int step) {
+  torch::Generator random = at::detail::createCPUGenerator(100 + static_cast<unsigned>(step));
+  const std::int64_t images = images_of(step);
+  TensorBatch batch;
+  batch.images = torch::randint(256, {images, 3, 64, 64}, random, torch::kByte)
+                     .contiguous(torch::MemoryFormat::ChannelsLast);
+  const std::int64_t targets = images * 2 - 1;
+  batch.targets = torch::rand({targets, 6}, random) * 0.5 + 0.25;
+  batch.targets.select(1, 0).copy_(torch::randint(images, {targets}, random, torch::kFloat));
+  batch.targets.select(1, 1).copy_(torch::randint(3, {targets}, random, torch::kFloat));
+  batch.samples.resize(static_cast<std::size_t>(images));
+  batch.number = step;
+  return batch;
+}
+
+/// What the loader gives rank `rank` of that batch: every R-th image, filled up with padding.
+TensorBatch share_of(const TensorBatch& whole, int rank, int size) {
+  const std::int64_t each = (whole.size() + size - 1) / size;
+  TensorBatch share;
+  share.number = whole.number;
+  std::vector<torch::Tensor> images, targets{torch::empty({0, 6})};
+  for (std::int64_t i = 0; i < each; ++i) {
+    const std::int64_t place = i * size + rank;
+    SampleInfo sample;
+    sample.padding = place >= whole.size();
+    const std::int64_t image = place % whole.size();
+    images.push_back(whole.images[image]);
+    torch::Tensor rows = whole.targets.index({whole.targets.select(1, 0) == image}).clone();
+    rows.select(1, 0).fill_(i);
+    targets.push_back(rows);
+    share.samples.push_back(sample);
+  }
+  share.images = torch::stack(images).contiguous(torch::MemoryFormat::ChannelsLast);
+  share.targets = torch::cat(targets);
+  return share;
+}
+
+/// Trains yolov5n from fixed weights; the parameters and buffers after 20 steps.
+TensorMap trained(const std::shared_ptr<ProcessGroup>& group, std::int64_t micro_batch = 0) {
+  torch::manual_seed(group->rank() == 0 ? 3 : 4);  // the others' weights come from rank 0
+  const auto network = make_network({.model = "yolov5n", .classes = 3});
+  const auto* detector = dynamic_cast<const Detector*>(network.get());
+  const auto objective = std::make_shared<DetectionLoss>(detector->anchors(), 3);
+  TrainOptions options;
+  options.batch_size = kBatch;
+  options.nominal_batch = 2 * kBatch;
+  options.micro_batch = micro_batch;
+  options.group = group;
+  Trainer trainer(network, objective, options);
+  for (int step = 0; step < kSteps; ++step)
+    trainer.step(share_of(whole_batch(step), group->rank(), group->size()));
+  return state_of(*network);
+}
+
+void save(const TensorMap& state, const std::string& path) {
+  std::vector<torch::Tensor> tensors;
+  for (const auto& [name, tensor] : state) tensors.push_back(tensor.contiguous());
+  torch::save(tensors, path);
+}
+
+double largest_difference(const std::string& a, const std::string& b) {
+  std::vector<torch::Tensor> one, other;
+  torch::load(one, a);
+  torch::load(other, b);
+  double most = one.size() == other.size() ? 0.0 : 1e9;
+  for (std::size_t i = 0; most < 1e9 && i < one.size(); ++i) {
+    const torch::Tensor difference =
+        (one[i].to(torch::kDouble) - other[i].to(torch::kDouble)).abs();
+    most = std::max(most, difference.max().item<double>());
+  }
+  return most;
+}
+
+class Ranks : public testing::TestWithParam<int> {};
+
+TEST_P(Ranks, GiveTheParametersOfOneProcessWithTheWholeBatch) {
+  const TempDir dir;
+  ASSERT_EQ(in_child([&] {
+              at::set_num_threads(1);
+              save(trained(make_single_process()), dir.file("one"));
+              return 0;
+            }),
+            "exit 0");
+  ASSERT_TRUE(as_ranks(GetParam(), [&](ProcessGroup& group, const auto& shared) {
+    save(trained(shared), dir.file("rank" + std::to_string(group.rank())));
+  }));
+  EXPECT_LE(largest_difference(dir.file("one"), dir.file("rank0")), 1e-5);
+  EXPECT_EQ(largest_difference(dir.file("rank0"), dir.file("rank1")), 0);
+  std::printf("largest difference: %.2e\n", largest_difference(dir.file("one"), dir.file("rank0")));
+}
+
+TEST_P(Ranks, GiveTheSameInSmallerParts) {
+  const TempDir dir;
+  ASSERT_EQ(in_child([&] {
+              at::set_num_threads(1);
+              save(trained(make_single_process(), 4), dir.file("one"));
+              return 0;
+            }),
+            "exit 0");
+  ASSERT_TRUE(as_ranks(GetParam(), [&](ProcessGroup& group, const auto& shared) {
+    save(trained(shared, 4 / group.size()), dir.file("rank" + std::to_string(group.rank())));
+  }));
+  EXPECT_LE(largest_difference(dir.file("one"), dir.file("rank0")), 1e-5);
+}
+
+TEST_P(Ranks, ScoreLikeOneProcess) {
+  const int size = GetParam();
+  torch::manual_seed(8);
+  std::vector<std::vector<Detection>> found(11);
+  std::vector<std::vector<LabelledBox>> labels(11);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    for (int k = 0; k < 6; ++k) {
+      const auto at = static_cast<float>(10 * k + static_cast<int>(i));
+      labels[i].push_back({k % 3, {at, at, at + 8, at + 8}});
+      // Equal confidences: only the order of images decides.
+      found[i].push_back({{at + 1, at, at + 9, at + 8}, 0.5F, (k + static_cast<int>(i)) % 3});
+    }
+  }
+  DetectionMetrics whole(3);
+  std::vector<DetectionMetrics> parts(static_cast<std::size_t>(size), DetectionMetrics(3));
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    whole.add(found[i], labels[i]);
+    parts[i % static_cast<std::size_t>(size)].add(found[i], labels[i]);
+  }
+  std::vector<std::vector<std::int64_t>> packed;
+  for (const DetectionMetrics& part : parts) packed.push_back(part.pack());
+  const DetectionMetrics joined = DetectionMetrics::interleave(3, packed);
+  EXPECT_EQ(joined.pack(), whole.pack());
+  EXPECT_EQ(joined.compute().map50_95, whole.compute().map50_95);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, Ranks, testing::Values(2, 4));
+
+TEST(ProcessGroup, GathersRowsAndTextOfUnequalLength) {
+  EXPECT_TRUE(as_ranks(2, [](ProcessGroup& group, const auto&) {
+    const auto rows =
+        gather_rows(group, torch::full({group.rank() * 2, 3}, group.rank(), torch::kLong));
+    TORCH_CHECK(rows[0].size(0) == 0 && rows[1].size(0) == 2 && rows[1].eq(1).all().item<bool>());
+    TORCH_CHECK(gather_text(group, group.rank() == 0 ? "" : "two")[1] == "two");
+    TORCH_CHECK(text_of_root(group, group.rank() == 0 ? "root" : "other") == "root");
+    TORCH_CHECK(smallest(group, 7 - group.rank()) == 6);
+  }));
+}
+
+TEST(ProcessGroup, SaysThatThePortIsTaken) {
+  const int socket = ::socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_any;
+  socklen_t length = sizeof address;
+  ASSERT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(listen(socket, 1), 0);
+  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
+  RankPlace place;
+  place.size = 2;
+  place.port = ntohs(address.sin6_port);
+  try {
+    connect(place, {.meet_timeout = std::chrono::milliseconds(2000)});
+    ADD_FAILURE() << "the port was taken";
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("is taken"), std::string::npos) << error.what();
+  }
+  close(socket);
+}
+
+TEST(ProcessGroup, NamesTheRankThatDidNotCome) {
+  RankPlace place;
+  place.size = 2;
+  place.port = unused_port();
+  try {
+    connect(place, {.meet_timeout = std::chrono::milliseconds(500)});
+    ADD_FAILURE() << "nobody came";
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("missing: 1"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace brim::test

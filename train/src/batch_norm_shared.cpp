@@ -1,0 +1,112 @@
+#include "batch_norm_shared.h"
+
+#include <torch/custom_class.h>
+
+#include "brim/cache/error.h"
+
+namespace brim {
+namespace detail {
+
+std::shared_ptr<const SharedStatistics> shared_of(const torch::nn::BatchNorm2d& norm) {
+  const auto* layer = dynamic_cast<const BatchNormLayer*>(norm.get());
+  return layer != nullptr ? layer->shared : nullptr;
+}
+
+void reduce_sums(ProcessGroup& group, std::vector<double>& values) {
+  group.reduce(
+      torch::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, torch::kDouble),
+      Reduction::Sum);
+}
+
+}  // namespace detail
+
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct GroupHolder : torch::CustomClassHolder {
+  std::shared_ptr<ProcessGroup> group;
+};
+
+/// y = sum over ranks of x. Every rank's loss depends on y, so the gradient is the sum over ranks
+/// of theirs.
+struct SumOverRanks : torch::autograd::Function<SumOverRanks> {
+  static Tensor forward(AutogradContext* context, const Tensor& x,
+                        const std::shared_ptr<ProcessGroup>& group) {
+    auto holder = c10::make_intrusive<GroupHolder>();
+    holder->group = group;
+    context->saved_data["group"] = c10::IValue::make_capsule(holder);
+    Tensor sum = x.detach().clone();
+    group->reduce(sum, Reduction::Sum);
+    return sum;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto capsule = context->saved_data["group"].toCapsule();
+    Tensor sum = gradients[0].contiguous().clone();
+    static_cast<const GroupHolder&>(*capsule).group->reduce(sum, Reduction::Sum);
+    return {sum, Tensor()};
+  }
+};
+
+Tensor per_channel(const Tensor& values) {
+  return values.view({1, -1, 1, 1});
+}
+
+/// From torch's operations: any device, type and layout.
+Tensor shared_batch_norm(const Tensor& input, const torch::nn::BatchNorm2d& norm,
+                         const SharedStatistics& shared) {
+  const Tensor x = input.to(torch::kFloat);
+  const std::int64_t channels = x.size(1);
+  const double weight = shared.counts ? 1.0 : 0.0;
+  const Tensor rows = torch::full({1}, x.size(0) * x.size(2) * x.size(3), x.options());
+  const Tensor sums =
+      SumOverRanks::apply(torch::cat({x.sum({0, 2, 3}), rows}) * weight, shared.group);
+  const Tensor count = sums[channels].detach();
+  const Tensor mean = sums.narrow(0, 0, channels) / count;
+  const Tensor centred = x - per_channel(mean);
+  const Tensor squares =
+      SumOverRanks::apply(centred.square().sum({0, 2, 3}) * weight, shared.group);
+  const Tensor variance = squares / count;
+  {
+    const torch::NoGradGuard no_grad;
+    const double momentum = norm->options.momentum().value_or(0.1);
+    norm->num_batches_tracked.add_(1);
+    norm->running_mean.mul_(1 - momentum).add_(mean, momentum);
+    norm->running_var.mul_(1 - momentum)
+        .add_(variance * (count / (count - 1).clamp_min(1)), momentum);
+  }
+  const Tensor scale = torch::rsqrt(variance + norm->options.eps()) * norm->weight;
+  return (centred * per_channel(scale) + per_channel(norm->bias)).to(input.scalar_type());
+}
+
+}  // namespace
+
+torch::nn::BatchNorm2d make_batch_norm(const torch::nn::BatchNorm2dOptions& options) {
+  return torch::nn::BatchNorm2d(std::static_pointer_cast<torch::nn::BatchNorm2dImpl>(
+      std::make_shared<BatchNormLayer>(options)));
+}
+
+Tensor batch_norm(const Tensor& input, const torch::nn::BatchNorm2d& norm) {
+  const auto shared = detail::shared_of(norm);
+  if (shared != nullptr && norm->is_training()) return shared_batch_norm(input, norm, *shared);
+  return norm.ptr()->forward(input);
+}
+
+void share_statistics(torch::nn::Module& network,
+                      const std::shared_ptr<const SharedStatistics>& shared) {
+  for (const auto& item : network.named_modules("", false)) {
+    torch::nn::Module* module = item.value().get();
+    if (auto* layer = dynamic_cast<BatchNormLayer*>(module)) {
+      layer->shared = shared;
+    } else if (dynamic_cast<torch::nn::BatchNorm1dImpl*>(module) != nullptr ||
+               dynamic_cast<torch::nn::BatchNorm2dImpl*>(module) != nullptr ||
+               dynamic_cast<torch::nn::BatchNorm3dImpl*>(module) != nullptr) {
+      throw Error("the batch norm '" + item.key() + "' cannot share its statistics over ranks", {},
+                  "make it with brim::make_batch_norm and call it through brim::batch_norm");
+    }
+  }
+}
+
+}  // namespace brim

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+#include <torch/csrc/distributed/c10d/Types.hpp>
+#include <torch/csrc/distributed/c10d/Work.hpp>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <utility>
+
+#include "brim/cache/error.h"
+#include "brim/train/process_group.h"
+
+namespace brim::detail {
+
+/// The error that `error`, thrown by an engine on `rank`, means to a user.
+[[noreturn]] void throw_rank_error(int rank, const std::exception& error);
+
+/// What keeps a group together besides its collectives: the meeting point and the watch over the
+/// other ranks.
+class Membership {
+ public:
+  virtual ~Membership() = default;
+  virtual void leave() = 0;
+};
+
+class C10dPending final : public PendingCollective {
+ public:
+  C10dPending(int rank, c10::intrusive_ptr<c10d::Work> work)
+      : rank_(rank), work_(std::move(work)) {}
+  void wait() override {
+    try {
+      work_->wait();
+    } catch (const std::exception& error) {
+      throw_rank_error(rank_, error);
+    }
+  }
+
+ private:
+  int rank_;
+  c10::intrusive_ptr<c10d::Work> work_;
+};
+
+/// A group over a c10d engine: ProcessGroupGloo, say. Two of them, so that sums in
+/// flight and short exchanges cannot change places.
+template <class Engine>
+class C10dGroup final : public ProcessGroup {
+ public:
+  using EnginePtr = c10::intrusive_ptr<Engine>;
+  C10dGroup(int rank, int size, EnginePtr sums, EnginePtr values,
+            std::shared_ptr<Membership> membership)
+      : membership_(std::move(membership)),
+        rank_(rank),
+        size_(size),
+        sums_(std::move(sums)),
+        values_(std::move(values)) {}
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  std::unique_ptr<PendingCollective> start_sum(torch::Tensor tensor) override {
+    return begin([&] {
+      std::vector<torch::Tensor> tensors{std::move(tensor)};
+      return sums_->allreduce(tensors, c10d::AllreduceOptions());
+    });
+  }
+  void reduce(torch::Tensor tensor, Reduction reduction) override {
+    begin([&] {
+      c10d::AllreduceOptions options;
+      options.reduceOp = reduction == Reduction::Sum   ? c10d::ReduceOp::SUM
+                         : reduction == Reduction::Min ? c10d::ReduceOp::MIN
+                                                       : c10d::ReduceOp::MAX;
+      std::vector<torch::Tensor> tensors{std::move(tensor)};
+      return values_->allreduce(tensors, options);
+    })->wait();
+  }
+  std::vector<torch::Tensor> gather(const torch::Tensor& tensor) override {
+    std::vector<std::vector<torch::Tensor>> all(1);
+    for (int i = 0; i < size_; ++i) all[0].push_back(torch::empty_like(tensor));
+    begin([&] {
+      std::vector<torch::Tensor> own{tensor};
+      return values_->allgather(all, own, c10d::AllgatherOptions());
+    })->wait();
+    return std::move(all[0]);
+  }
+  void broadcast(torch::Tensor tensor, int root) override {
+    begin([&] {
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      std::vector<torch::Tensor> tensors{std::move(tensor)};
+      return values_->broadcast(tensors, options);
+    })->wait();
+  }
+  /// The watch ends before the connections do, and nobody's goes on when the first rank is gone.
+  void leave() override {
+    membership_->leave();
+    reduce(torch::zeros({1}), Reduction::Sum);
+  }
+
+ private:
+  template <class Start>
+  std::unique_ptr<C10dPending> begin(const Start& start) {
+    try {
+      return std::make_unique<C10dPending>(rank_, start());
+    } catch (const std::exception& error) {
+      throw_rank_error(rank_, error);
+    }
+  }
+
+  std::shared_ptr<Membership> membership_;  // ends last: it ends a process that would wait forever
+  int rank_, size_;
+  EnginePtr sums_, values_;
+};
+
+}  // namespace brim::detail
