@@ -2,14 +2,14 @@
 
 #include <torch/custom_class.h>
 
-#include "brim/cache/error.h"
+#include <utility>
 
 namespace brim {
 namespace detail {
 
-std::shared_ptr<const SharedStatistics> shared_of(const torch::nn::BatchNorm2d& norm) {
-  const auto* layer = dynamic_cast<const BatchNormLayer*>(norm.get());
-  return layer != nullptr ? layer->shared : nullptr;
+std::shared_ptr<const SharedStatistics>& shared_statistics() {
+  static thread_local std::shared_ptr<const SharedStatistics> current;
+  return current;
 }
 
 void reduce_sums(ProcessGroup& group, std::vector<double>& values) {
@@ -83,30 +83,17 @@ Tensor shared_batch_norm(const Tensor& input, const torch::nn::BatchNorm2d& norm
 
 }  // namespace
 
-torch::nn::BatchNorm2d make_batch_norm(const torch::nn::BatchNorm2dOptions& options) {
-  return torch::nn::BatchNorm2d(std::static_pointer_cast<torch::nn::BatchNorm2dImpl>(
-      std::make_shared<BatchNormLayer>(options)));
+SharedStatisticsScope::SharedStatisticsScope(std::shared_ptr<const SharedStatistics> shared)
+    : before_(std::exchange(detail::shared_statistics(), std::move(shared))) {}
+
+SharedStatisticsScope::~SharedStatisticsScope() {
+  detail::shared_statistics() = std::move(before_);
 }
 
 Tensor batch_norm(const Tensor& input, const torch::nn::BatchNorm2d& norm) {
-  const auto shared = detail::shared_of(norm);
+  const auto& shared = detail::shared_statistics();
   if (shared != nullptr && norm->is_training()) return shared_batch_norm(input, norm, *shared);
   return norm.ptr()->forward(input);
-}
-
-void share_statistics(torch::nn::Module& network,
-                      const std::shared_ptr<const SharedStatistics>& shared) {
-  for (const auto& item : network.named_modules("", false)) {
-    torch::nn::Module* module = item.value().get();
-    if (auto* layer = dynamic_cast<BatchNormLayer*>(module)) {
-      layer->shared = shared;
-    } else if (dynamic_cast<torch::nn::BatchNorm1dImpl*>(module) != nullptr ||
-               dynamic_cast<torch::nn::BatchNorm2dImpl*>(module) != nullptr ||
-               dynamic_cast<torch::nn::BatchNorm3dImpl*>(module) != nullptr) {
-      throw Error("the batch norm '" + item.key() + "' cannot share its statistics over ranks", {},
-                  "make it with brim::make_batch_norm and call it through brim::batch_norm");
-    }
-  }
 }
 
 }  // namespace brim

@@ -7,8 +7,8 @@
 
 namespace brim::detail {
 
-/// Who shares the statistics of `norm`; null: nobody.
-std::shared_ptr<const SharedStatistics> shared_of(const torch::nn::BatchNorm2d& norm);
+/// What batch norms that this thread calls share while training; null: nothing.
+std::shared_ptr<const SharedStatistics>& shared_statistics();
 
 /// `values` become their sums over all ranks.
 void reduce_sums(ProcessGroup& group, std::vector<double>& values);

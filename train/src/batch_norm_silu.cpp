@@ -296,7 +296,7 @@ bool can_fuse(const std::vector<BatchNormSiluPart>& parts) {
         norm->running_mean.scalar_type() != torch::kFloat || !norm->weight.device().is_cpu())
       return false;
     // torch refuses to normalise a single value; its message is kept.
-    if (norm->is_training() && row_view(part.input).rows < 2 && shared_of(norm) == nullptr)
+    if (norm->is_training() && row_view(part.input).rows < 2 && shared_statistics() == nullptr)
       return false;
   }
   return true;
@@ -320,9 +320,9 @@ Tensor fused_batch_norm_silu(const std::vector<BatchNormSiluPart>& parts) {
   const bool differentiate =
       std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.requires_grad(); });
   if (differentiate && torch::GradMode::is_enabled())
-    return FusedBatchNormSilu::apply(at::TensorList(inputs), states, shared_of(parts[0].norm));
+    return FusedBatchNormSilu::apply(at::TensorList(inputs), states, shared_statistics());
   torch::NoGradGuard no_grad;
-  return FusedBatchNormSilu::forward(nullptr, inputs, states, shared_of(parts[0].norm));
+  return FusedBatchNormSilu::forward(nullptr, inputs, states, shared_statistics());
 }
 
 Tensor composed_batch_norm_silu(const std::vector<BatchNormSiluPart>& parts) {

@@ -21,7 +21,7 @@ ConvLayer::ConvLayer(std::int64_t in, std::int64_t out, const ConvOptions& optio
                                                        .groups(options.groups)
                                                        .bias(false)));
   bn = register_module(
-      "bn", make_batch_norm(torch::nn::BatchNorm2dOptions(out).eps(1e-3).momentum(0.03)));
+      "bn", torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(out).eps(1e-3).momentum(0.03)));
 }
 
 BottleneckLayer::BottleneckLayer(std::int64_t in, std::int64_t out, Shortcut shortcut,

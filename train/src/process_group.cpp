@@ -63,6 +63,7 @@ std::vector<std::string> gather_text(ProcessGroup& group, const std::string& tex
 }
 
 std::string text_of_root(ProcessGroup& group, const std::string& text) {
+  if (group.size() == 1) return text;
   return gather_text(group, group.rank() == 0 ? text : std::string())[0];
 }
 

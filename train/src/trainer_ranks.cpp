@@ -39,7 +39,6 @@ void Trainer::Impl::join_ranks() {
     copy_from_root(*options.group, parameter);
   for (const torch::Tensor& buffer : network->buffers()) copy_from_root(*options.group, buffer);
   statistics->group = options.group;
-  share_statistics(*network, statistics);
   reducer = std::make_unique<detail::GradientReducer>(*network, options.group);
   own_generator();
 }

@@ -57,6 +57,7 @@ void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t
   if (part.first == 0) components = torch::Tensor();
   const TensorBatch shown = detail::without_padding(part.batch);
   statistics->counts = shown.size() > 0;
+  const SharedStatisticsScope sharing(together() ? statistics : nullptr);
   // A rank without a sample of its own shows one that does not count: the others wait for it.
   const TensorBatch images = statistics->counts ? shown : detail::slice(part.batch, 0, 1);
   NetworkOutput output;

@@ -20,20 +20,22 @@ struct SharedStatistics {
   bool counts = true;  ///< false: this rank has no sample left and only keeps the others company
 };
 
-/// torch's batch norm that can share its statistics. Use it through batch_norm().
-class BatchNormLayer : public torch::nn::BatchNorm2dImpl {
+/// While it lives, batch norms of the calling thread that train share their statistics, where they
+/// are called through batch_norm() or batch_norm_silu(). Null: they do not.
+class SharedStatisticsScope {
  public:
-  using BatchNorm2dImpl::BatchNorm2dImpl;
-  std::shared_ptr<const SharedStatistics> shared{};
+  explicit SharedStatisticsScope(std::shared_ptr<const SharedStatistics> shared);
+  ~SharedStatisticsScope();
+  SharedStatisticsScope(const SharedStatisticsScope&) = delete;
+  SharedStatisticsScope& operator=(const SharedStatisticsScope&) = delete;
+
+ private:
+  std::shared_ptr<const SharedStatistics> before_;
 };
-torch::nn::BatchNorm2d make_batch_norm(const torch::nn::BatchNorm2dOptions& options);
+
 /// norm(input); while training, with the statistics of all ranks where they are shared: mean,
 /// variance and their gradients are those of one process with the samples of all.
 torch::Tensor batch_norm(const torch::Tensor& input, const torch::nn::BatchNorm2d& norm);
-/// Every batch norm of `network` shares from now on. Throws Error where one of them is torch's own,
-/// which cannot.
-void share_statistics(torch::nn::Module& network,
-                      const std::shared_ptr<const SharedStatistics>& shared);
 
 /// One operand of `batch_norm_silu`.
 struct BatchNormSiluPart {
