@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "support/test_data.h"
 
@@ -36,6 +37,18 @@ ProcessResult run_process(const std::vector<std::string>& words, const ProcessOp
 ProcessResult run_brim(std::vector<std::string> arguments, const ProcessOptions& options) {
   arguments.insert(arguments.begin(), BRIM_BINARY_DIR "/train/cli/brim");
   return run_process(arguments, options);
+}
+
+std::function<void()> as_rank(int rank, int size, int port) {
+  return [=] {
+    const auto set = [](const char* name, const std::string& value) {
+      ::setenv(name, value.c_str(), 1);
+    };
+    for (const char* name : {"RANK", "LOCAL_RANK"}) set(name, std::to_string(rank));
+    for (const char* name : {"WORLD_SIZE", "LOCAL_WORLD_SIZE"}) set(name, std::to_string(size));
+    set("MASTER_ADDR", "127.0.0.1");
+    set("MASTER_PORT", std::to_string(port));
+  };
 }
 
 }  // namespace brim::test

@@ -28,4 +28,7 @@ ProcessResult run_process(const std::vector<std::string>& words,
 /// Runs the `brim` program of this build.
 ProcessResult run_brim(std::vector<std::string> arguments, const ProcessOptions& options = {});
 
+/// For ProcessOptions::before: the variables of rank `rank` of `size` ranks of this machine.
+std::function<void()> as_rank(int rank, int size, int port);
+
 }  // namespace brim::test

@@ -258,12 +258,15 @@ struct FusedBatchNormSilu : torch::autograd::Function<FusedBatchNormSilu> {
       result.push_back(part.bias_gradient());
     }
     const auto shared = context->saved_data.find("shared");
+    bool counts = true;  // else the statistics are no function of these samples
     if (shared != context->saved_data.end() && counted[0] > 0) {
       const auto capsule = shared->second.toCapsule();
-      share_sums(*static_cast<const SharedHolder&>(*capsule).shared, parts);
+      const SharedStatistics& with = *static_cast<const SharedHolder&>(*capsule).shared;
+      share_sums(with, parts);
+      counts = with.counts;
     }
     for (std::size_t i = 0; i < parts.size(); ++i)
-      parts[i].input_gradient(result[i * kInputs], counted[i]);
+      parts[i].input_gradient(result[i * kInputs], counts ? counted[i] : 0);
     for (std::size_t i = 0; i < parts.size(); ++i) {  // the residuals' are slices of dy
       if (residuals[i] >= 0) result.push_back(dy.narrow(1, parts[i].begin, parts[i].view.channels));
     }

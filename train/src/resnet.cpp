@@ -39,7 +39,7 @@ class ResidualBlock : public nn::Module {
     }
     if (stride == 1 && in == out) return;
     narrow_ = convolution(in, out, 1, stride);
-    narrow_norm_ = torch::nn::BatchNorm2d(out);
+    narrow_norm_ = nn::BatchNorm2d(out);
     register_module("downsample", nn::Sequential(narrow_, narrow_norm_));
   }
 
@@ -60,8 +60,7 @@ class ResidualBlock : public nn::Module {
 
   void add(int number, const nn::Conv2d& conv, std::int64_t channels) {
     convs_.push_back(register_module("conv" + std::to_string(number), conv));
-    norms_.push_back(
-        register_module("bn" + std::to_string(number), torch::nn::BatchNorm2d(channels)));
+    norms_.push_back(register_module("bn" + std::to_string(number), nn::BatchNorm2d(channels)));
   }
 };
 
@@ -83,7 +82,7 @@ class ResNet : public Network {
     conv1_ = register_module(
         "conv1", nn::Conv2d(nn::Conv2dOptions(3, 64, 7).stride(2).padding(3).bias(false)));
     nn::init::kaiming_normal_(conv1_->weight, 0.0, torch::kFanOut, torch::kReLU);
-    bn1_ = register_module("bn1", torch::nn::BatchNorm2d(64));
+    bn1_ = register_module("bn1", nn::BatchNorm2d(64));
     std::int64_t width = 64;
     for (std::size_t i = 0; i < shape.blocks.size(); ++i) {
       const std::int64_t planes = 64LL << i;

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <thread>
@@ -95,29 +98,86 @@ TEST_F(Launch, AnyNumberOfRanksGoesOnAtTheSameSample) {
   }
 }
 
-TEST_F(Launch, RanksWithOtherSettingsAreRefused) {
-  const std::string port = std::to_string(cli::free_port());
+/// Two ranks that were started by hand, each with words of its own after `train`.
+std::vector<ProcessResult> two_ranks(const std::vector<std::string>& first,
+                                     const std::vector<std::string>& second,
+                                     const ProcessOptions& options = {}) {
+  const int port = cli::free_port();
   std::vector<ProcessResult> results(2);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
-      std::vector<std::string> words{"env",
-                                     "RANK=" + std::to_string(rank),
-                                     "WORLD_SIZE=2",
-                                     "MASTER_ADDR=127.0.0.1",
-                                     "MASTER_PORT=" + port,
-                                     BRIM_BINARY_DIR "/train/cli/brim"};
-      for (const std::string& word :
-           train("mixed", {rank == 0 ? "train.lr0=0.01" : "train.lr0=0.02"}))
-        words.push_back(word);
-      results[static_cast<std::size_t>(rank)] = run_process(words);
+      ProcessOptions own = options;
+      own.before = as_rank(rank, 2, port);
+      results[static_cast<std::size_t>(rank)] = run_brim(rank == 0 ? first : second, own);
     });
   }
   for (std::thread& thread : threads) thread.join();
+  return results;
+}
+
+TEST_F(Launch, TheVariablesOfTorchrunMakeRanks) {
+  const auto results = two_ranks(train("by_hand", {"--noval"}), train("by_hand", {"--noval"}));
+  for (const ProcessResult& result : results) EXPECT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_EQ(last("by_hand").info.step, 10);
+  EXPECT_NE(results[0].output.find("finished after 10 steps"), std::string::npos);
+  EXPECT_EQ(results[1].output, "") << "rank 0 speaks for all";
+}
+
+TEST_F(Launch, RanksWithOtherSettingsAreRefused) {
+  const auto results =
+      two_ranks(train("mixed", {"train.lr0=0.01"}), train("mixed", {"train.lr0=0.02"}));
   for (const ProcessResult& result : results) {
     EXPECT_EQ(result.exit_code, 2);
     EXPECT_NE(result.error.find("lr0: 0.02"), std::string::npos) << result.error;
+    EXPECT_NE(result.error.find("hint:"), std::string::npos) << result.error;
   }
+}
+
+TEST_F(Launch, RanksWithOtherDataAreRefused) {
+  const ProcessResult made = run_brim({"data", "make", "--task", "detect", "--images", "21",
+                                       "--size", "96", "--out", dir.file("other"), "--seed", "4"});
+  ASSERT_EQ(made.exit_code, 0) << made.error;
+  const auto results =
+      two_ranks(train("mixed"), train("mixed", {"--data", dir.file("other/data.yaml")}));
+  for (const ProcessResult& result : results) {
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_NE(result.error.find("other settings than rank 0"), std::string::npos) << result.error;
+  }
+}
+
+TEST_F(Launch, ARankThatIsRefusedEndsTheOthersToo) {
+  const auto results =
+      two_ranks(train("mixed", {"train.rank_timeout=2"}), train("mixed", {"train.no_such_key=1"}));
+  EXPECT_EQ(results[1].exit_code, 2);
+  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_NE(results[0].error.find("missing: 1"), std::string::npos) << results[0].error;
+}
+
+TEST_F(Launch, ATakenPortIsNamed) {
+  std::vector<std::string> words = launched(2, train("port"));
+  const int socket = ::socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_any;
+  socklen_t length = sizeof address;
+  ASSERT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(listen(socket, 1), 0);
+  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
+  const std::string port = std::to_string(ntohs(address.sin6_port));
+  words.insert(words.begin() + 1, {"--port", port});
+  const ProcessResult result = run_brim(words);
+  close(socket);
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.error.find("port " + port + " is taken"), std::string::npos) << result.error;
+}
+
+TEST_F(Launch, ImpossibleVariablesAreNamed) {
+  ProcessOptions options;
+  options.before = as_rank(2, 2, 29500);
+  const ProcessResult result = run_brim(train("impossible"), options);
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.error.find("RANK: rank 2 of 2 ranks"), std::string::npos) << result.error;
 }
 
 TEST_F(Launch, ABatchThatCannotBeSharedIsRefused) {

@@ -294,10 +294,11 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   Console& console = program.console;
   Ranks ranks;
   if (!ranks.root()) console.set_quiet(true);
+  ranks.meet(config);
   const auto data = open_data(config, Split::Train);
   const Task task = task_of(config, *data);
   const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
-  ranks.meet(config, data->fingerprint());
+  ranks.compare_data(data->fingerprint());
   if (ranks.root()) {
     show_warnings(*data, console);
     if (validation) show_warnings(*validation, console);

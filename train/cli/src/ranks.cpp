@@ -119,12 +119,17 @@ std::int64_t Ranks::share(std::int64_t of_machine) const {
   return std::max<std::int64_t>(1, of_machine / place_.local_size);
 }
 
-void Ranks::meet(const Config& config, std::uint64_t data_fingerprint) {
+void Ranks::meet(const Config& config) {
   if (alone()) return;
-  const double silence = config.train.rank_timeout;
+  constexpr double kStart = 1.5;  // programs do not all start at once
+  const auto milliseconds = [&](double times) {
+    return std::chrono::milliseconds(
+        static_cast<std::int64_t>(times * 1000 * config.train.rank_timeout));
+  };
   ConnectOptions options;
   options.device = device_of(config);
-  options.silence_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(silence * 1000));
+  options.silence_timeout = milliseconds(1);
+  options.meet_timeout = milliseconds(kStart);
   options.on_failure = [rank = place_.rank](const std::string& message) {
     std::fprintf(stderr,
                  "error: rank %d ends: %s\nhint: --resume goes on from the last checkpoint\n", rank,
@@ -135,13 +140,20 @@ void Ranks::meet(const Config& config, std::uint64_t data_fingerprint) {
   group_ = connect(place_, options);
   Config compared = config;
   compared.output = {};
-  const std::string text =
-      fmt::format("brim: {}\ndata: {:016x}\n", BRIM_VERSION, data_fingerprint) + to_yaml(compared);
+  compare(fmt::format("brim: {}\n", BRIM_VERSION) + to_yaml(compared));
+}
+
+void Ranks::compare_data(std::uint64_t fingerprint) const {
+  if (!alone()) compare(fmt::format("data: contents {:016x}\n", fingerprint));
+}
+
+/// Every rank throws when one of them has another text.
+void Ranks::compare(const std::string& text) const {
   const auto all = gather_text(*group_, text);
   for (std::size_t r = 1; r < all.size(); ++r) {
     const auto difference = first_difference(all[0], all[r]);
     if (!difference) continue;
-    group_->leave();  // every rank says it itself
+    group_->leave();
     throw Error(fmt::format("rank {} has other settings than rank 0: '{}' there, '{}' on rank 0", r,
                             difference->theirs, difference->mine),
                 {}, "start every rank with the same command, program and data");

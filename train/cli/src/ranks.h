@@ -29,14 +29,18 @@ class Ranks {
   bool alone() const { return place_.size == 1; }
   bool root() const { return place_.rank == 0; }
 
-  /// Meets the others and makes sure that they have the same settings and data. The process ends
-  /// with a message when another rank fails later on.
-  void meet(const Config& config, std::uint64_t data_fingerprint);
+  /// Meets the others and makes sure that they have the same settings. The process ends with a
+  /// message when another rank fails later on.
+  void meet(const Config& config);
+  /// Makes sure that all have the same data.
+  void compare_data(std::uint64_t fingerprint) const;
   const std::shared_ptr<ProcessGroup>& group() const { return group_; }
   /// `share` of the CPUs or bytes of this machine for each of its ranks, at least 1.
   std::int64_t share(std::int64_t of_machine) const;
 
  private:
+  void compare(const std::string& text) const;
+
   RankPlace place_;
   std::shared_ptr<ProcessGroup> group_ = make_single_process();
 };

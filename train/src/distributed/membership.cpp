@@ -16,7 +16,7 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankPlace& place, bool serve,
   options.port = static_cast<std::uint16_t>(place.port);
   options.isServer = serve;
   options.waitWorkers = false;
-  options.timeout = timeout;
+  options.timeout = std::chrono::ceil<std::chrono::seconds>(timeout);  // it counts whole seconds
   return c10::make_intrusive<c10d::TCPStore>(place.address, options);
 }
 
