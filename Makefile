@@ -38,7 +38,7 @@ quickstart: program
 	$(BUILD)/train/cli/brim train --config configs/experiments/quickstart.yaml --data $(GARMENTS)/data.yaml
 
 test: build
-	ctest --test-dir $(BUILD) --output-on-failure -L 'unit|integration|reference|package|architecture' -j $(JOBS); \
+	ctest --test-dir $(BUILD) --output-on-failure -L 'unit|integration|reference|package|architecture|gpu' -j $(JOBS); \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 test-slow: build

@@ -10,6 +10,7 @@
 #include "brim/autotune/probe_process.h"
 #include "brim/cache/error.h"
 #include "brim/cache/memory_budget.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/compat.h"
 #include "brim/train/cpu_allocator.h"
 #include "measure_steps.h"
@@ -22,10 +23,10 @@ constexpr std::string_view kProbeWord = "--brim-probe";
 /// Copies of what a training step changes in a module, put back at the end.
 class Preserved {
  public:
-  explicit Preserved(torch::nn::Module* module) {
+  Preserved(torch::nn::Module* module, torch::Device device) : device_(device) {
     if (module == nullptr) return;
     const torch::NoGradGuard no_grad;
-    generator_ = brim::detail::generator_state(torch::kCPU);
+    generator_ = brim::detail::generator_state(device);
     for (const torch::Tensor& tensor : module->parameters()) {
       kept_.emplace_back(tensor, tensor.detach().clone());
       gradients_.emplace_back(tensor, tensor.grad());
@@ -38,7 +39,7 @@ class Preserved {
     const torch::NoGradGuard no_grad;
     for (auto& [live, copy] : kept_) live.copy_(copy);
     for (auto& [live, gradient] : gradients_) live.mutable_grad() = gradient;
-    if (generator_.defined()) brim::detail::set_generator_state(torch::kCPU, generator_);
+    if (generator_.defined()) brim::detail::set_generator_state(device_, generator_);
   }
   Preserved(const Preserved&) = delete;
   Preserved& operator=(const Preserved&) = delete;
@@ -51,6 +52,7 @@ class Preserved {
   }
 
  private:
+  torch::Device device_;
   std::vector<std::pair<torch::Tensor, torch::Tensor>> kept_, gradients_;
   torch::Tensor generator_;
 };
@@ -58,26 +60,37 @@ class Preserved {
 /// The allocator's limit for the length of a scope.
 class LimitScope {
  public:
-  explicit LimitScope(std::int64_t bytes) : before_(allocator_statistics().byte_limit) {
-    set_allocator_limit(before_ > 0 ? std::min(before_, bytes) : bytes);
+  LimitScope(torch::Device device, std::int64_t bytes)
+      : device_(device),
+        before_(device.is_cpu() ? allocator_statistics().byte_limit : device_limit(device)) {
+    set(before_ > 0 ? std::min(before_, bytes) : bytes);
   }
-  ~LimitScope() { set_allocator_limit(before_); }
+  ~LimitScope() { set(before_); }
   LimitScope(const LimitScope&) = delete;
   LimitScope& operator=(const LimitScope&) = delete;
 
  private:
+  void set(std::int64_t bytes) const {
+    device_.is_cpu() ? set_allocator_limit(bytes) : set_device_limit(device_, bytes);
+  }
+  torch::Device device_;
   std::int64_t before_;
 };
 
-Goal with_budget(Goal goal) {
-  if (goal.byte_budget == 0) goal.byte_budget = MemoryBudget::make()->limit();
+Goal with_budget(Goal goal, torch::Device device) {
+  if (goal.byte_budget == 0)
+    goal.byte_budget =
+        device.is_cpu() ? MemoryBudget::make()->limit() : detail::device_capacity(device);
   return goal;
 }
 
-/// Bytes of this process that are not the pool's.
-std::int64_t outside_bytes() {
-  return std::max<std::int64_t>(
-      0, read_memory_limits().own_resident - allocator_statistics().reserved);
+/// Bytes of this process that are not the pool's; on a GPU those that libraries have taken.
+std::int64_t outside_bytes(torch::Device device) {
+  const std::int64_t bytes =
+      device.is_cpu() ? read_memory_limits().own_resident - allocator_statistics().reserved
+                      : detail::device_capacity(device) - device_memory(device).free -
+                            device_use(device).reserved;
+  return std::max<std::int64_t>(0, bytes);
 }
 
 std::optional<std::int64_t> number_in(const char* text) {
@@ -91,45 +104,54 @@ std::optional<std::int64_t> number_in(const char* text) {
 }  // namespace
 
 BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options) {
-  if (!cpu_allocator_installed()) install_cpu_allocator();
-  const Goal goal = with_budget(options.goal);
-  const Preserved preserved(options.preserve);
+  const torch::Device device = options.device;
+  require_device(device);
+  if (device.is_cpu() && !cpu_allocator_installed()) install_cpu_allocator();
+  const Goal goal = with_budget(options.goal, device);
+  const Preserved preserved(options.preserve, device);
   const auto probe = [&](std::int64_t batch) {
-    release_cpu_memory();
-    const std::int64_t cap = goal.byte_budget - goal.reserved_for_loader - outside_bytes();
-    const LimitScope limit(std::max<std::int64_t>(cap, 1));
-    Measurement found = detail::measure_steps(batch, options.steps, [&] { step(batch); });
+    brim::detail::release_device_memory(device);
+    const std::int64_t cap = goal.byte_budget - goal.reserved_for_loader - outside_bytes(device);
+    const LimitScope limit(device, std::max<std::int64_t>(cap, 1));
+    Measurement found = detail::measure_steps(batch, options.steps, device, [&] { step(batch); });
     found.resident_peak_bytes -= preserved.bytes();
     return found;
   };
   const BatchPlan plan = choose_batch(options.space, goal, probe);
-  release_cpu_memory();
+  brim::detail::release_device_memory(device);
   return plan;
 }
 
 std::optional<ProbeRequest> take_probe_request(int& argc, char** argv) {
-  // ... --brim-probe LIMIT STEPS
-  if (argc < 4 || argv[argc - 3] != kProbeWord) return std::nullopt;
-  const auto limit = number_in(argv[argc - 2]);
-  const auto steps = number_in(argv[argc - 1]);
+  // ... --brim-probe LIMIT STEPS DEVICE
+  if (argc < 5 || argv[argc - 4] != kProbeWord) return std::nullopt;
+  const auto limit = number_in(argv[argc - 3]);
+  const auto steps = number_in(argv[argc - 2]);
   if (!limit || !steps) return std::nullopt;
-  argc -= 3;
+  const torch::Device device{std::string(argv[argc - 1])};
+  argc -= 4;
   argv[argc] = nullptr;
-  enter_probe_process(*limit);
-  install_cpu_allocator({.byte_limit = *limit});
-  return ProbeRequest{*limit, static_cast<int>(*steps)};
+  enter_probe_process(device.is_cpu() ? *limit : 0);
+  if (device.is_cpu())
+    install_cpu_allocator({.byte_limit = *limit});
+  else if (*limit > 0)
+    set_device_limit(device, *limit);
+  return ProbeRequest{*limit, static_cast<int>(*steps), device};
 }
 
 int answer_probe(const ProbeRequest& request, const StepFunction& step) {
   return serve_probes([&](std::int64_t batch) {
-    release_cpu_memory();
-    return detail::measure_steps(batch, request.steps, [&] { step(batch); });
+    brim::detail::release_device_memory(request.device);
+    return detail::measure_steps(batch, request.steps, request.device, [&] { step(batch); });
   });
 }
 
 BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& options,
                               double timeout_seconds) {
-  const Goal goal = with_budget(options.goal);
+  // A GPU's memory is looked at by the child: a context here would take some of it away.
+  const torch::Device device = options.device;
+  require_device(device);
+  const Goal goal = device.is_cpu() ? with_budget(options.goal, device) : options.goal;
   std::error_code failed;
   ProbeProcessOptions process{
       .executable = std::filesystem::read_symlink("/proc/self/exe", failed).string(),
@@ -138,8 +160,9 @@ BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& opt
   for (int i = 1; i < argc; ++i) process.arguments.emplace_back(argv[i]);
   process.arguments.insert(
       process.arguments.end(),
-      {std::string(kProbeWord), std::to_string(goal.byte_budget - goal.reserved_for_loader),
-       std::to_string(options.steps)});
+      {std::string(kProbeWord),
+       std::to_string(std::max<std::int64_t>(0, goal.byte_budget - goal.reserved_for_loader)),
+       std::to_string(options.steps), device.str()});
   ProbeProcess probe(std::move(process));
   return choose_batch(options.space, goal,
                       [&](std::int64_t batch) { return probe.measure(batch); });

@@ -195,6 +195,7 @@ std::string to_json(const Measurement& m) {
                           {"seconds_per_step", m.seconds_per_step},
                           {"optimizer_seconds", m.optimizer_seconds},
                           {"wall_seconds", m.wall_seconds},
+                          {"byte_budget", m.byte_budget},
                           {"detail", m.detail}};
   if (!m.trace.empty()) document["trace"] = m.trace;
   return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -215,6 +216,7 @@ Measurement measurement_from_json(const std::string& line) {
     m.seconds_per_step = document.at("seconds_per_step");
     m.optimizer_seconds = document.at("optimizer_seconds");
     m.wall_seconds = document.at("wall_seconds");
+    m.byte_budget = document.value("byte_budget", std::int64_t{0});
     m.detail = document.at("detail");
     if (document.contains("trace")) m.trace = document.at("trace").get<AllocationTrace>();
     return m;

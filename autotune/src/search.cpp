@@ -128,11 +128,15 @@ std::string sentence(const BatchPlan& plan, const Goal& goal, bool limited_by_me
 
 }  // namespace
 
-BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& probe) {
+BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe& ask) {
   constexpr std::size_t kMostProbes = 3;
   BatchPlan plan;
-  const double allowed = static_cast<double>(goal.byte_budget) * (1 - goal.safety) -
-                         static_cast<double>(goal.reserved_for_loader);
+  Goal goal = wished;
+  const auto probe = [&](std::int64_t batch) {
+    Measurement found = ask(batch);
+    if (wished.byte_budget == 0 && found.byte_budget > 0) goal.byte_budget = found.byte_budget;
+    return found;
+  };
 
   std::vector<std::int64_t> first = space.first_probes;
   if (goal.fixed_batch > 0) first = {goal.fixed_batch};
@@ -150,6 +154,9 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& goal, const Probe& 
     if (plan.tried.back().outcome != Outcome::Fits) throw_too_small(plan, goal);
   }
   MemoryModel model = refit(plan);
+  plan.byte_budget = goal.byte_budget;
+  const double allowed = static_cast<double>(goal.byte_budget) * (1 - goal.safety) -
+                         static_cast<double>(goal.reserved_for_loader);
 
   bool limited_by_memory = false;
   for (;;) {

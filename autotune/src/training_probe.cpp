@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "brim/dataloader/random.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/memory_scope.h"
 #include "brim/train/training_scope.h"
@@ -46,7 +47,7 @@ void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOption
   if (options.train.ema.decay > 0) averages.emplace(trainer.ema());
   const EvaluationScope evaluation(network);
   const AutocastScope autocast(trainer.precision(), options.train.device);
-  network.forward(normalize_images(batch.images.to(options.train.device)));
+  network.forward(normalize_images(batch.images));
 }
 
 constexpr double kTimedSeconds = 0.3;  // small steps are repeated for so long
@@ -55,13 +56,15 @@ constexpr int kMostTimed = 4;
 /// The steps of one measurement, with the optimiser where it is said.
 class ProbeSteps {
  public:
-  ProbeSteps(const ProbeSubject& subject, std::int64_t batch) {
+  ProbeSteps(const ProbeSubject& subject, std::int64_t batch)
+      : device_(subject.options.train.device) {
     TrainOptions train = subject.options.train;
     train.batch_size = train.nominal_batch = batch;
     train.folder.clear();
     // Asked between the backward pass and the optimiser.
-    train.schedule = [this](int, std::int64_t, std::int64_t) {
+    train.schedule = [this, device = train.device](int, std::int64_t, std::int64_t) {
       constexpr std::int64_t kNever = std::int64_t{1} << 40;
+      synchronize(device);
       optimizing_ = Clock::now();
       return StepPlan{{0.01, 0.01, 0.01}, 0.9, optimizes_ ? 1 : kNever};
     };
@@ -76,6 +79,7 @@ class ProbeSteps {
     optimizes_ = optimizes;
     const auto begin = Clock::now();
     const StepEvent event = trainer_->step(images);
+    synchronize(device_);
     // The trainer survives what a measurement has to report.
     if (event.micro_batches > 1)
       TORCH_CHECK_WITH(OutOfMemoryError, false, "out of memory: the step had to be split");
@@ -86,14 +90,16 @@ class ProbeSteps {
 
  private:
   using Clock = std::chrono::steady_clock;
+  torch::Device device_;
   bool optimizes_ = true;
   Clock::time_point optimizing_{};
   std::unique_ptr<Trainer> trainer_;
 };
 
 void run_probe(const ProbeSubject& subject, std::int64_t batch, Measurement& result) {
+  const torch::Device device = subject.options.train.device;
   const auto images_of = [&](std::int64_t images) {
-    return detail::worst_batch(*subject.network, subject.options, images);
+    return to_device(detail::worst_batch(*subject.network, subject.options, images), device);
   };
   ProbeSteps steps(subject, batch);
   const TensorBatch images = images_of(batch);
@@ -114,10 +120,11 @@ void run_probe(const ProbeSubject& subject, std::int64_t batch, Measurement& res
 
 }  // namespace
 
-Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch) {
+Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch,
+                             torch::Device device) {
   const TrainingScope given_back;
   try {
-    return detail::measure_run(batch,
+    return detail::measure_run(batch, device,
                                [&](Measurement& result) { run_probe(make(), batch, result); });
   } catch (const std::exception& error) {
     // Nothing of the case itself is at fault here: the trainer refuses when not one image fits.

@@ -21,7 +21,8 @@ void SlotHome::add_slot(std::int64_t batch_size, int width, int height) {
   slot->id = slots.size();
   slot->width = width;
   slot->height = height;
-  slot->pixels = PageBuffer(count * slot->sample_bytes());
+  slot->pixels =
+      PageBuffer(count * slot->sample_bytes(), memory ? *memory : *std::pmr::new_delete_resource());
   slot->targets.reserve(count * 64);
   slot->class_ids.reserve(count);
   slot->samples.resize(count);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -13,20 +14,25 @@
 
 namespace brim::detail {
 
+/// Gives memory back to where it came from.
+struct FreePages {
+  static constexpr std::size_t kAlignment = 4096;
+  std::pmr::memory_resource* memory = nullptr;
+  std::size_t bytes = 0;
+  void operator()(std::uint8_t* data) const { memory->deallocate(data, bytes, kAlignment); }
+};
+
 /// Bytes whose address is a multiple of a page, as pinning and direct copies want them.
 class PageBuffer {
  public:
-  static constexpr std::size_t kAlignment = 4096;
   PageBuffer() = default;
-  explicit PageBuffer(std::size_t bytes)
-      : data_(static_cast<std::uint8_t*>(::operator new (bytes, std::align_val_t{kAlignment}))) {}
+  PageBuffer(std::size_t bytes, std::pmr::memory_resource& memory)
+      : data_(static_cast<std::uint8_t*>(memory.allocate(bytes, FreePages::kAlignment)),
+              FreePages{&memory, bytes}) {}
   std::uint8_t* get() const { return data_.get(); }
 
  private:
-  struct Free {
-    void operator()(std::uint8_t* p) const { ::operator delete (p, std::align_val_t{kAlignment}); }
-  };
-  std::unique_ptr<std::uint8_t, Free> data_;
+  std::unique_ptr<std::uint8_t, FreePages> data_;
 };
 
 /// Memory of one batch, reused from batch to batch. Everything in it keeps its capacity.
@@ -66,6 +72,7 @@ class SlotObserver {
 /// also guards the engine's state, so a slot that comes back can never meet a half-dead engine.
 struct SlotHome : std::enable_shared_from_this<SlotHome> {
   std::mutex mutex;
+  std::shared_ptr<std::pmr::memory_resource> memory;  ///< of the pixels; null: the process's own
   std::vector<std::unique_ptr<Slot>> slots;
   std::vector<Slot*> free;
   SlotObserver* observer = nullptr;

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/cpu_allocator.h"
 
 #define BRIM_TORCH_VERSION (TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR)
@@ -79,7 +80,7 @@ void set_generator_state(torch::Device device, const torch::Tensor& state) {
 
 void release_device_memory(torch::Device device) {
   if (device.is_cpu()) release_cpu_memory();
-  // CUDA's caching allocator frees its own cached blocks before it reports an error.
+  empty_device_cache(device);
 }
 
 }  // namespace detail

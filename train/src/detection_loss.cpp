@@ -115,7 +115,8 @@ DetectionLoss::DetectionLoss(const torch::Tensor& anchors, int classes,
     : anchors_(anchors.detach().to(torch::kCPU, torch::kFloat).contiguous().clone()),
       classes_(classes),
       options_(std::move(options)),
-      path_(path) {
+      path_(path),
+      constants_(std::make_shared<detail::DetectionConstants>()) {
   if (anchors_.dim() != 3 || anchors_.size(2) != 2) {
     throw std::invalid_argument("detection loss: anchors are not [levels, anchors, 2]");
   }
@@ -164,7 +165,7 @@ LossResult DetectionLoss::loss(const std::vector<torch::Tensor>& levels,
                                const detail::DetectionLossPlan& plan) const {
   const bool fused = path_ == Path::Fused || (path_ == Path::Auto && levels[0].is_cpu());
   return fused ? detail::fused_detection_loss(plan, levels, targets)
-               : detail::tensor_detection_loss(plan, levels, targets);
+               : detail::tensor_detection_loss(plan, levels, targets, *constants_);
 }
 
 std::vector<std::string> DetectionLoss::component_names() const {

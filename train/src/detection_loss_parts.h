@@ -22,6 +22,19 @@ struct DetectionLossPlan {
   double share(std::size_t level) const { return match_share.empty() ? 1.0 : match_share[level]; }
 };
 
+/// Small numbers of the objective as tensors on a device, copied there once per device and sizes: a
+/// copy makes the host wait until the device has caught up.
+struct DetectionConstants {
+  torch::Tensor anchors{};  ///< [levels, anchors, 2]
+  torch::Tensor grids{};    ///< [levels, 2]: width, height
+  torch::Tensor shifts{};   ///< [5, 2]: where a label's cell and its neighbours are looked for
+  std::vector<std::int64_t> sizes{};
+
+  /// Makes them those of `levels`, as `options` say.
+  void fit(const DetectionLossPlan& plan, const std::vector<torch::Tensor>& levels,
+           const torch::TensorOptions& options);
+};
+
 /// Weight of positives and negatives in the focal loss (Lin et al. 2017).
 inline constexpr double kFocalAlpha = 0.25;
 
@@ -30,6 +43,6 @@ LossResult fused_detection_loss(const DetectionLossPlan& plan,
                                 const torch::Tensor& targets);
 LossResult tensor_detection_loss(const DetectionLossPlan& plan,
                                  const std::vector<torch::Tensor>& levels,
-                                 const torch::Tensor& targets);
+                                 const torch::Tensor& targets, DetectionConstants& constants);
 
 }  // namespace brim::detail

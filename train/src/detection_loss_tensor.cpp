@@ -1,4 +1,5 @@
 #include <array>
+#include <utility>
 
 #include "brim/train/boxes.h"
 #include "detection_loss_parts.h"
@@ -27,12 +28,10 @@ struct Candidates {
   Tensor valid, image, anchor, row, column, class_id, box, anchor_size;
 };
 
-Candidates candidates(const Tensor& targets, const Tensor& anchors, const Tensor& level,
-                      double anchor_t) {
-  const auto real = targets.options();
-  const auto whole = real.dtype(torch::kLong);
+Candidates candidates(const Tensor& targets, const Tensor& anchors, const Tensor& grid,
+                      const Tensor& shift, double anchor_t) {
+  const auto whole = targets.options().dtype(torch::kLong);
   const std::int64_t labels = targets.size(0), count = anchors.size(0);
-  const auto grid = torch::tensor({level.size(3), level.size(2)}, real);
   const auto center = targets.slice(1, 2, 4) * grid, size = targets.slice(1, 4, 6) * grid;
   const auto ratio = size.unsqueeze(0) / anchors.unsqueeze(1);
   const auto fits = torch::max(ratio, ratio.reciprocal()).amax(2) < anchor_t;  // [A, M]
@@ -41,9 +40,7 @@ Candidates candidates(const Tensor& targets, const Tensor& anchors, const Tensor
   const auto left_upper = close(center).unbind(1), right_lower = close(grid - center).unbind(1);
   const auto near = torch::stack({torch::ones_like(left_upper[0]), left_upper[0], left_upper[1],
                                   right_lower[0], right_lower[1]});  // [5, M]
-  const auto shift =
-      torch::tensor({{0.0, 0.0}, {0.5, 0.0}, {0.0, 0.5}, {-0.5, 0.0}, {0.0, -0.5}}, real);
-  auto cell = (center.unsqueeze(0) - shift.unsqueeze(1)).trunc();  // [5, M, 2]
+  auto cell = (center.unsqueeze(0) - shift.unsqueeze(1)).trunc();    // [5, M, 2]
   cell = torch::minimum(cell.clamp_min(0), grid - 1);
 
   const std::array<std::int64_t, 3> shape{5, count, labels};
@@ -88,21 +85,36 @@ Tensor objectness_targets(const Candidates& c, const Tensor& overlap, at::IntArr
 
 }  // namespace
 
+void DetectionConstants::fit(const DetectionLossPlan& plan, const std::vector<Tensor>& levels,
+                             const torch::TensorOptions& options) {
+  std::vector<std::int64_t> wanted;
+  for (const Tensor& level : levels) wanted.insert(wanted.end(), {level.size(3), level.size(2)});
+  if (wanted == sizes && anchors.defined() && anchors.device() == options.device() &&
+      anchors.dtype() == options.dtype())
+    return;
+  anchors = plan.anchors.to(options);
+  grids = torch::tensor(wanted, torch::kLong).view({-1, 2}).to(options);
+  shifts =
+      torch::tensor({{0.0, 0.0}, {0.5, 0.0}, {0.0, 0.5}, {-0.5, 0.0}, {0.0, -0.5}}).to(options);
+  sizes = std::move(wanted);
+}
+
 LossResult tensor_detection_loss(const DetectionLossPlan& plan, const std::vector<Tensor>& levels,
-                                 const Tensor& targets) {
+                                 const Tensor& targets, DetectionConstants& constants) {
   const auto device = levels[0].device();
   const auto dtype = levels[0].scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
   const auto options = torch::TensorOptions().device(device).dtype(dtype);
   auto box_loss = torch::zeros({}, options), obj_loss = box_loss, cls_loss = box_loss;
   const auto labels = targets.to(device, dtype);
-  const auto anchors = plan.anchors.to(options);
+  constants.fit(plan, levels, options);
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    const auto level = levels[i].to(dtype);
+    const auto& level = levels[i];
+    const auto place = static_cast<std::int64_t>(i);
     auto wanted = torch::zeros(level.sizes().slice(0, 4), options);
     if (labels.size(0) > 0) {
-      const auto c =
-          candidates(labels, anchors[static_cast<std::int64_t>(i)], level, plan.anchor_t);
-      const auto rows = level.index({c.image, c.anchor, c.row, c.column});
+      const auto c = candidates(labels, constants.anchors[place], constants.grids[place],
+                                constants.shifts, plan.anchor_t);
+      const auto rows = level.index({c.image, c.anchor, c.row, c.column}).to(dtype);
       const auto count = c.valid.sum().clamp_min(1).to(dtype);
       const auto zero = torch::zeros({1}, options);
       const auto s = rows.slice(1, 0, 4).sigmoid();
@@ -122,7 +134,8 @@ LossResult tensor_detection_loss(const DetectionLossPlan& plan, const std::vecto
                                   (count * plan.classes) * (plan.cls * plan.share(i));
       }
     }
-    const auto each = cross_entropy(level.select(4, 4), wanted, plan.obj_pw, plan.fl_gamma);
+    const auto each =
+        cross_entropy(level.select(4, 4).to(dtype), wanted, plan.obj_pw, plan.fl_gamma);
     obj_loss = obj_loss + each.mean() * plan.obj[i];
   }
   const auto images = static_cast<double>(levels[0].size(0));

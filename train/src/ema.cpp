@@ -25,20 +25,29 @@ double ModelEma::decay_at(std::int64_t update) const {
 void ModelEma::update() {
   const torch::NoGradGuard no_grad;
   const double decay = decay_at(++updates_);
-  for (Entry& entry : entries_) update_entry(entry, decay);
+  update_others(std::vector<char>(entries_.size(), 0), decay);
 }
 
-void ModelEma::update_entry(Entry& entry, double decay) {
-  const torch::Tensor& live = entry.live;
-  if (!live.is_floating_point()) {
-    entry.average.copy_(live);
-  } else if (detail::is_plain_float(live) && detail::is_plain_float(entry.average) &&
-             detail::same_order(live, entry.average)) {
-    detail::average_step(entry.average.data_ptr<float>(), live.data_ptr<float>(), live.numel(),
-                         static_cast<float>(decay), static_cast<float>(1.0 - decay));
-  } else {
-    entry.average.mul_(decay).add_(live.detach(), 1.0 - decay);
+void ModelEma::update_others(const std::vector<char>& done, double decay) {
+  std::vector<torch::Tensor> averages, lives;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (done[i] != 0) continue;
+    Entry& entry = entries_[i];
+    const torch::Tensor& live = entry.live;
+    if (!live.is_floating_point()) {
+      entry.average.copy_(live);
+    } else if (detail::is_plain_float(live) && detail::is_plain_float(entry.average) &&
+               detail::same_order(live, entry.average)) {
+      detail::average_step(entry.average.data_ptr<float>(), live.data_ptr<float>(), live.numel(),
+                           static_cast<float>(decay), static_cast<float>(1.0 - decay));
+    } else {
+      averages.push_back(entry.average);
+      lives.push_back(live.detach());
+    }
   }
+  if (averages.empty()) return;
+  at::_foreach_mul_(averages, decay);
+  at::_foreach_add_(averages, lives, 1.0 - decay);
 }
 
 ModelEma::Entry* ModelEma::find(const torch::Tensor& live) {

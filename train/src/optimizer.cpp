@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <utility>
 
 #include "brim/cache/error.h"
 #include "optimizer_kernels.h"
@@ -110,9 +112,8 @@ double Optimizer::total_norm(std::vector<torch::Tensor>& gradients) const {
   double sum = 0;
   for (const double part : partial_) sum += part;
   if (!others.empty()) {
-    std::vector<torch::Tensor> norms = at::_foreach_norm(others, 2);
-    for (torch::Tensor& norm : norms) norm = norm.to(torch::kDouble);
-    sum += torch::stack(norms).square().sum().item<double>();
+    const std::vector<torch::Tensor> norms = at::_foreach_norm(others, 2);
+    sum += torch::stack(norms).to(torch::kDouble).square().sum().item<double>();
   }
   return std::sqrt(sum);
 }
@@ -153,11 +154,12 @@ void Optimizer::sweep(const std::vector<torch::Tensor>& gradients, double factor
   const auto ema_rest = static_cast<float>(1.0 - decay);
   std::vector<Sweep> work(items_.size());
   std::vector<char> averaged(ema != nullptr ? ema->entries_.size() : 0, 0);
+  std::vector<std::size_t> others;
   for (std::size_t i = 0; i < items_.size(); ++i) {
     Item& item = items_[i];
     if (!gradients[i].defined()) continue;
     if (!detail::is_plain_float(item.parameter)) {
-      step_by_operators(item, gradients[i], factor);
+      others.push_back(i);
       continue;
     }
     Sweep& sweep = work[i];
@@ -173,7 +175,7 @@ void Optimizer::sweep(const std::vector<torch::Tensor>& gradients, double factor
     const double rate = rates_[static_cast<std::size_t>(item.role)];
     if (options_.kind == OptimizerKind::Sgd) {
       sweep.sgd = {static_cast<float>(factor),
-                   static_cast<float>(decay_of(item)),
+                   static_cast<float>(decay_of(item.role)),
                    static_cast<float>(options_.momentum),
                    static_cast<float>(rate),
                    ema_decay,
@@ -184,8 +186,8 @@ void Optimizer::sweep(const std::vector<torch::Tensor>& gradients, double factor
     const bool decoupled = options_.kind == OptimizerKind::AdamW;
     const auto t = static_cast<double>(item.steps);
     sweep.adam = {static_cast<float>(factor),
-                  static_cast<float>(decoupled ? 0.0 : decay_of(item)),
-                  static_cast<float>(decoupled ? 1.0 - rate * decay_of(item) : 1.0),
+                  static_cast<float>(decoupled ? 0.0 : decay_of(item.role)),
+                  static_cast<float>(decoupled ? 1.0 - rate * decay_of(item.role) : 1.0),
                   static_cast<float>(options_.momentum),
                   static_cast<float>(options_.beta2),
                   static_cast<float>(1.0 - options_.momentum),
@@ -212,32 +214,51 @@ void Optimizer::sweep(const std::vector<torch::Tensor>& gradients, double factor
           }
         }
       });
-  for (std::size_t i = 0; i < averaged.size(); ++i) {
-    if (averaged[i] == 0) ema->update_entry(ema->entries_[i], decay);
-  }
+  step_by_operators(others, gradients, factor);
+  if (ema != nullptr) ema->update_others(averaged, decay);
 }
 
-void Optimizer::step_by_operators(Item& item, const torch::Tensor& gradient, double factor) {
-  torch::Tensor weight = item.parameter.detach();
-  torch::Tensor g = gradient.to(weight.scalar_type()) * factor;
-  const double rate = rates_[static_cast<std::size_t>(item.role)];
-  const double decay = decay_of(item);
-  if (options_.kind == OptimizerKind::AdamW) {
-    weight.mul_(1.0 - rate * decay);
-  } else if (decay != 0) {
-    g.add_(weight, decay);
+void Optimizer::step_by_operators(const std::vector<std::size_t>& chosen,
+                                  const std::vector<torch::Tensor>& gradients, double factor) {
+  struct Group {
+    std::vector<torch::Tensor> weights{}, gradients{}, first{}, second{};
+  };
+  std::map<std::pair<GroupRole, std::int64_t>, Group> groups;
+  for (const std::size_t i : chosen) {
+    Item& item = items_[i];
+    Group& group = groups[{item.role, item.steps}];
+    group.weights.push_back(item.parameter.detach());
+    group.gradients.push_back(gradients[i].to(item.parameter.scalar_type()));
+    group.first.push_back(item.first);
+    if (item.second.defined()) group.second.push_back(item.second);
   }
-  if (options_.kind == OptimizerKind::Sgd) {
-    item.first.mul_(options_.momentum).add_(g);
-    weight.add_(g.add_(item.first, options_.momentum), -rate);
-    return;
+  for (auto& [key, group] : groups) {
+    const auto& [role, steps] = key;
+    const double rate = rates_[static_cast<std::size_t>(role)];
+    const double decay = decay_of(role);
+    std::vector<torch::Tensor> g = at::_foreach_mul(group.gradients, factor);
+    if (options_.kind == OptimizerKind::AdamW) {
+      at::_foreach_mul_(group.weights, 1.0 - rate * decay);
+    } else if (decay != 0) {
+      at::_foreach_add_(g, group.weights, decay);
+    }
+    at::_foreach_mul_(group.first, options_.momentum);
+    if (options_.kind == OptimizerKind::Sgd) {
+      at::_foreach_add_(group.first, g);
+      at::_foreach_add_(g, group.first, options_.momentum);
+      at::_foreach_add_(group.weights, g, -rate);
+      continue;
+    }
+    const auto t = static_cast<double>(steps);
+    at::_foreach_add_(group.first, g, 1.0 - options_.momentum);
+    at::_foreach_mul_(group.second, options_.beta2);
+    at::_foreach_addcmul_(group.second, g, g, 1.0 - options_.beta2);
+    std::vector<torch::Tensor> root = at::_foreach_sqrt(group.second);
+    at::_foreach_div_(root, std::sqrt(1.0 - std::pow(options_.beta2, t)));
+    at::_foreach_add_(root, options_.epsilon);
+    at::_foreach_addcdiv_(group.weights, group.first, root,
+                          -rate / (1.0 - std::pow(options_.momentum, t)));
   }
-  const auto t = static_cast<double>(item.steps);
-  item.first.mul_(options_.momentum).add_(g, 1.0 - options_.momentum);
-  item.second.mul_(options_.beta2).addcmul_(g, g, 1.0 - options_.beta2);
-  const torch::Tensor root =
-      item.second.sqrt().div_(std::sqrt(1.0 - std::pow(options_.beta2, t))).add_(options_.epsilon);
-  weight.addcdiv_(item.first, root, -rate / (1.0 - std::pow(options_.momentum, t)));
 }
 
 TensorMap Optimizer::state() const {

@@ -3,12 +3,17 @@
 #include <algorithm>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/compat.h"
 #include "brim/train/cpu_allocator.h"
 
 namespace brim {
 namespace {
 constexpr double kRoom = 0.95;  // of the limit that a computed part may take
+
+std::int64_t live_bytes(torch::Device device) {
+  return device.is_cpu() ? allocator_statistics().live : device_use(device).live;
+}
 }  // namespace
 
 TensorBatch detail::slice(const TensorBatch& batch, std::int64_t begin, std::int64_t end) {
@@ -60,12 +65,15 @@ bool SurvivingStep::attempt(const TensorBatch& whole, std::int64_t part, const P
   detail::with_memory(device_, [&] { snapshot_.take(); });
   try {
     const AllocatorPhase phase("step");
-    const std::int64_t before = allocator_statistics().live;
+    mark_device_peaks(device_);
+    const std::int64_t before = live_bytes(device_);
     for (std::int64_t begin = 0; begin < whole.size(); begin += part) {
       const TensorBatch images = detail::slice(whole, begin, std::min(whole.size(), begin + part));
       pass({images, whole, begin});
     }
-    peak_bytes_ = phase.peak_live() - before;
+    const std::int64_t peak =
+        device_.is_cpu() ? phase.peak_live() : device_use(device_).marked_live;
+    peak_bytes_ = peak - before;
   } catch (const std::exception& error) {
     // Undone in any case: whoever catches an error finds the training as it was.
     snapshot_.restore();
@@ -85,9 +93,16 @@ bool SurvivingStep::attempt(const TensorBatch& whole, std::int64_t part, const P
 
 /// Bytes that a step may take beyond what is live now; 0: not known.
 std::int64_t SurvivingStep::room() const {
-  const AllocatorStatistics memory = allocator_statistics();
-  if (memory.ceiling <= 0) return 0;
-  return static_cast<std::int64_t>(static_cast<double>(memory.ceiling - memory.live) * kRoom);
+  std::int64_t ceiling = 0;
+  if (device_.is_cpu()) {
+    ceiling = allocator_statistics().ceiling;
+  } else {
+    ceiling = device_memory(device_).free + device_use(device_).reserved;
+    if (const std::int64_t limit = device_limit(device_); limit > 0)
+      ceiling = std::min(ceiling, limit);
+  }
+  if (ceiling <= 0) return 0;
+  return static_cast<std::int64_t>(static_cast<double>(ceiling - live_bytes(device_)) * kRoom);
 }
 
 /// After a success: what a pixel takes, and after a reduced one the largest size that fits.

@@ -39,6 +39,9 @@ struct Trainer::Impl {
   /// Forward and backward of one part at `height` x `width`; adds the part's loss components.
   void pass(const StepPart& part, std::int64_t height, std::int64_t width, const TensorBatch& all,
             torch::Tensor& components);
+  /// uint8 images as the network takes them.
+  torch::Tensor network_input(const torch::Tensor& bytes, std::int64_t height,
+                              std::int64_t width) const;
   void note_repeated(const SurvivedStep& done);
   std::pair<std::int64_t, std::int64_t> target_size(const torch::Tensor& images) const;
   void apply_gradients(StepEvent& event);

@@ -13,7 +13,6 @@ namespace brim {
 namespace {
 
 torch::Tensor resized(const torch::Tensor& images, std::int64_t height, std::int64_t width) {
-  if (images.size(2) == height && images.size(3) == width) return images;
   namespace F = torch::nn::functional;
   return F::interpolate(images, F::InterpolateFuncOptions()
                                     .size(std::vector<std::int64_t>{height, width})
@@ -22,9 +21,21 @@ torch::Tensor resized(const torch::Tensor& images, std::int64_t height, std::int
 }
 }  // namespace
 
+/// Half precision goes to the network as it is: autocast would make a second pass of it. Resizing
+/// counts in float.
+torch::Tensor Trainer::Impl::network_input(const torch::Tensor& bytes, std::int64_t height,
+                                           std::int64_t width) const {
+  const bool as_is = bytes.size(2) == height && bytes.size(3) == width;
+  const bool half = precision == Precision::Fp16 && as_is;
+  const torch::Tensor images = normalize_images(bytes, half ? torch::kHalf : torch::kFloat);
+  return as_is ? images : resized(images, height, width);
+}
+
 NetworkOutput detail::in_float(NetworkOutput output) {
   if (output.predictions.defined()) output.predictions = output.predictions.to(torch::kFloat);
-  for (torch::Tensor& level : output.levels) level = level.to(torch::kFloat);
+  // On a GPU the objective takes the few rows that it needs as float itself.
+  for (torch::Tensor& level : output.levels)
+    if (level.is_cpu()) level = level.to(torch::kFloat);
   return output;
 }
 
@@ -64,7 +75,7 @@ void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t
   {
     const AllocatorPhase phase("forward");
     const AutocastScope autocast(precision, options.device);
-    output = network->forward(resized(normalize_images(images.images), height, width));
+    output = network->forward(network_input(images.images, height, width));
   }
   if (precision != Precision::Fp32) output = detail::in_float(std::move(output));
   LossResult loss;

@@ -13,15 +13,6 @@ torch::Tensor view(const Batch& batch, const void* data, torch::IntArrayRef size
       torch::TensorOptions().dtype(dtype));
 }
 
-void move_to(TensorBatch& batch, torch::Device device) {
-  const auto moved = [device](torch::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.to(device, /*non_blocking=*/true);
-  };
-  moved(batch.images);
-  moved(batch.targets);
-  moved(batch.class_ids);
-}
-
 }  // namespace
 
 TensorBatch wrap(Batch batch) {
@@ -42,26 +33,10 @@ TensorBatch wrap(Batch batch) {
   return result;
 }
 
-DeviceLoader::DeviceLoader(Loader& loader, torch::Device device)
-    : loader_(loader), device_(device) {}
-
-void DeviceLoader::start(std::int64_t epoch, std::int64_t first_batch) {
-  ahead_.reset();
-  loader_.start(epoch, first_batch);
-}
-
-std::optional<TensorBatch> DeviceLoader::fetch() {
-  std::optional<Batch> batch = loader_.next();
-  if (!batch) return std::nullopt;
-  TensorBatch result = wrap(std::move(*batch));
-  if (!device_.is_cpu()) move_to(result, device_);
-  return result;
-}
-
-std::optional<TensorBatch> DeviceLoader::next() {
-  std::optional<TensorBatch> result = ahead_ ? std::exchange(ahead_, std::nullopt) : fetch();
-  if (result && !device_.is_cpu() && loader_.ready()) ahead_ = fetch();
-  return result;
+TensorBatch to_device(TensorBatch batch, torch::Device device) {
+  for (torch::Tensor* tensor : {&batch.images, &batch.targets, &batch.class_ids})
+    if (tensor->defined()) *tensor = tensor->to(device);
+  return batch;
 }
 
 }  // namespace brim

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/torch/device.h"
 
 namespace brim::cli {
 
@@ -14,6 +15,7 @@ AdaptiveSource::AdaptiveSource(std::shared_ptr<const Dataset> dataset,
       transform_(std::move(transform)),
       options_(std::move(options)),
       device_(device) {
+  options_.slot_memory = pinned_memory(device);
   build();
 }
 

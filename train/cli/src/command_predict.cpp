@@ -106,6 +106,7 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
   prepare_run_folder(folder);
   const auto budget = make_budget(config);
   prepare_compute(config, budget);
+  prepare_device(config);
   std::vector<std::string> names;
   if (!config.data.path.empty()) names = open_data(config, Split::Train)->class_names();
   const LoadedModel model = load_model(config, names, Config().train.img, program.console);

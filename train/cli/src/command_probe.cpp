@@ -24,6 +24,8 @@ int probe(const ProbeArguments& arguments) {
   if (config.memory.allocator == "pool") {
     install_cpu_allocator({.byte_limit = arguments.limit});
   }
+  const torch::Device device = device_of(config);
+  prepare_device(config);
   at::set_num_threads(compute_threads(config));
   const auto subject = [&] {
     autotune::ProbeSubject made;
@@ -33,7 +35,7 @@ int probe(const ProbeArguments& arguments) {
     return made;
   };
   return autotune::serve_probes(
-      [&](std::int64_t batch) { return autotune::measure_training(subject, batch); });
+      [&](std::int64_t batch) { return autotune::measure_training(subject, batch, device); });
 }
 
 }  // namespace

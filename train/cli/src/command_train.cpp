@@ -10,6 +10,7 @@
 #include "adaptive_source.h"
 #include "brim/cache/memory_monitor.h"
 #include "brim/dataloader/loader.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/evaluate.h"
 #include "config_options.h"
 #include "evaluation.h"
@@ -45,17 +46,22 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   return config;
 }
 
-/// Also sets what else was tuned in `config`; `planned_bytes` of the peak, where it is known.
+/// Peaks that a tuned plan predicts; 0: not known.
+struct PlannedBytes {
+  std::int64_t host = 0, device = 0;
+};
+
+/// Also sets what else was tuned in `config`.
 std::int64_t decide_batch(Program& program, Config& config, const Dataset& data, Task task,
                           const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
-                          std::int64_t& planned_bytes) {
+                          PlannedBytes& planned) {
   if (const std::int64_t batch = plain_batch(config); batch > 0) return batch;
   const TunedBatch tuned = tune_batch(program, config, data, task, budget, Memory::Reuse);
   program.console.print((tuned.remembered ? "remembered " : "tuned ") + tuned.plan.why);
   for (const std::string& warning : tuned.plan.warnings) program.console.warn(warning);
   const std::string text = tuned_json(tuned);
   write_file_atomically(folder + "/tune.json", text.data(), text.size());
-  planned_bytes = tuned.plan.predicted_peak_bytes;
+  (device_of(config).is_cpu() ? planned.host : planned.device) = tuned.plan.predicted_peak_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
   return tuned.plan.batch;
 }
@@ -64,13 +70,13 @@ std::int64_t decide_batch(Program& program, Config& config, const Dataset& data,
 /// machine tunes, and the smallest result is taken.
 std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& data, Task task,
                             const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
-                            std::int64_t& planned_bytes, const Ranks& ranks) {
+                            PlannedBytes& planned, const Ranks& ranks) {
   const int size = ranks.place().size;
   if (ranks.alone() || plain_batch(config) > 0)
-    return decide_batch(program, config, data, task, budget, folder, planned_bytes);
+    return decide_batch(program, config, data, task, budget, folder, planned);
   std::int64_t batch = std::numeric_limits<std::int64_t>::max();
   if (ranks.place().local_rank == 0)
-    batch = decide_batch(program, config, data, task, budget, folder, planned_bytes);
+    batch = decide_batch(program, config, data, task, budget, folder, planned);
   const bool recompute = config.train.activation_checkpointing == "on";
   batch = smallest(*ranks.group(), batch);
   if (smallest(*ranks.group(), recompute ? 0 : 1) == 0)
@@ -146,6 +152,15 @@ std::string memory_line(std::int64_t planned_bytes, const MemoryBudget& budget) 
                      format_bytes(cached), format_bytes(own_resident_peak()));
 }
 
+std::string device_line(torch::Device device, std::int64_t planned_bytes) {
+  const DeviceUse use = device_use(device);
+  const std::string predicted =
+      planned_bytes > 0 ? fmt::format("predicted peak {}, ", format_bytes(planned_bytes)) : "";
+  return fmt::format("{} memory: {}reserved peak {} ({} in tensors) of {}", device.str(), predicted,
+                     format_bytes(use.peak_reserved), format_bytes(use.peak_live),
+                     format_bytes(device_memory(device).total));
+}
+
 /// As configured; a folder that cannot be used costs the run its cache on disk and no more.
 std::shared_ptr<Store> open_cache(const Config& config, const std::shared_ptr<MemoryBudget>& budget,
                                   Console& console) {
@@ -192,7 +207,7 @@ struct Run {
   std::shared_ptr<const Dataset> data, validation;
   Task task;
   std::shared_ptr<MemoryBudget> budget;
-  std::int64_t planned_bytes = 0;
+  PlannedBytes planned;
   const Ranks& ranks;
 };
 
@@ -211,7 +226,7 @@ void fit(Program& program, Run& run, bool as_json) {
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
   const std::string cache_line =
-      plan_cache(config, *data, task, own_batch, budget, run.planned_bytes);
+      plan_cache(config, *data, task, own_batch, budget, run.planned.host);
   for (std::string* decided :
        {&config.loader.cache, &config.loader.content, &config.loader.cache_size})
     *decided = text_of_root(*ranks.group(), *decided);
@@ -226,6 +241,7 @@ void fit(Program& program, Run& run, bool as_json) {
   note_use(config, Split::Train, *transform, loader_options);
   if (ranks.root()) loader_options.quarantine_file = folder + "/quarantine.tsv";
   const torch::Device device = device_of(config);
+  prepare_device(config);
   AdaptiveSource source(data, transform, loader_options, device);
 
   TrainOptions options = training_options(config, *network, *data, batch);
@@ -254,9 +270,10 @@ void fit(Program& program, Run& run, bool as_json) {
   std::vector<Observer*> observers;
   for (const auto& file : files) observers.push_back(file.get());
   observers.push_back(&progress);
-  const double planned_share = static_cast<double>(run.planned_bytes) /
+  const double planned_share = static_cast<double>(run.planned.host) /
                                static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
-  MemoryPressure pressure({trainer, source, budget, planned_share, observers, ranks.place().size});
+  MemoryPressure pressure(
+      {trainer, source, budget, planned_share, observers, ranks.place().size, device.is_cpu()});
   LoaderAdjustment adjustment(source, pressure, observers);
   observers.push_back(&pressure);
   if (count_or_auto(config.loader.workers, "loader.workers") == kAuto)
@@ -270,7 +287,8 @@ void fit(Program& program, Run& run, bool as_json) {
   complaint.tell();
   ranks.group()->leave();
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
-  if (run.planned_bytes > 0) console.print(memory_line(run.planned_bytes, *budget));
+  if (run.planned.host > 0) console.print(memory_line(run.planned.host, *budget));
+  if (!device.is_cpu()) console.print(device_line(device, run.planned.device));
   const auto bad = source.quarantine();
   if (!bad.empty()) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
@@ -311,9 +329,9 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const MemoryMonitor monitor(budget);
   try {
     prepare_compute(config, budget);
-    std::int64_t planned_bytes = 0;
+    PlannedBytes planned;
     const std::int64_t batch =
-        agree_on_batch(program, config, *data, task, budget, folder, planned_bytes, ranks);
+        agree_on_batch(program, config, *data, task, budget, folder, planned, ranks);
     if (batch % ranks.place().size != 0)
       throw Error(fmt::format("a batch of {} images cannot be shared by {} ranks", batch,
                               ranks.place().size),
@@ -321,8 +339,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     config.train.batch = std::to_string(batch);  // a resume must not tune again
     config.output.dir = folder;
     if (ranks.root()) write_yaml(without_share(config, wished), folder + "/config.yaml");
-    Run run{config,     wished, folder, checkpoint,    data,
-            validation, task,   budget, planned_bytes, ranks};
+    Run run{config, wished, folder, checkpoint, data, validation, task, budget, planned, ranks};
     fit(program, run, as_json);
   } catch (const std::exception& error) {
     // A batch that is still to be tuned was refused by the tuner, with remedies of its own.

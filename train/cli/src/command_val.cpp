@@ -22,6 +22,7 @@ void val(Program& program, Config config, bool as_json) {
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);
   prepare_compute(config, budget);
+  prepare_device(config);
   const LoadedModel model =
       load_model(config, data->class_names(), Config().train.img, program.console);
   if (model.network->task() != data->task() ||

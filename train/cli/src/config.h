@@ -81,6 +81,7 @@ struct LoaderSettings {
 
 struct MemorySettings {
   std::string limit = "auto";
+  std::string device_limit = "auto";
   std::string allocator = "pool";
 };
 

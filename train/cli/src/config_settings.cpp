@@ -86,6 +86,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"loader.max_bad_fraction", &c.loader.max_bad_fraction, "share of unreadable images that stops the run", "0..1"},
 
       {"memory.limit", &c.memory.limit, "bytes this process may hold, e.g. 6GiB; auto: what machine and container allow", ""},
+      {"memory.device_limit", &c.memory.device_limit, "bytes of the GPU's memory this process may hold, e.g. 8GiB; auto: all that is free", ""},
       {"memory.allocator", &c.memory.allocator, "tensor memory: brim's pool or the system's malloc", "pool|system"},
 
       {"val.split", &c.val.split, "part of the data that is evaluated", "train|val|test"},

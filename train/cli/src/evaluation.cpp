@@ -4,8 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/cpu_allocator.h"
 #include "experiment.h"
+#include "training.h"
 
 namespace brim::cli {
 namespace {
@@ -74,6 +76,7 @@ Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data
       group_(std::move(group)) {
   LoaderOptions options = loader(config, training_batch, budget, group_->size());
   options.rank = group_->rank();
+  options.slot_memory = pinned_memory(device_of(config));
   loader_ = std::make_unique<Loader>(data_, evaluation_transform(config, data_->task()), options);
 }
 
@@ -81,7 +84,8 @@ void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
   constexpr std::size_t kPictures = 16;
   constexpr float kShownConfidence = 0.25F;
   if (batch.detections.empty() || labelled_.size() >= kPictures) return;
-  const auto pictures = pictures_of(batch.batch, kPictures);
+  const TensorBatch on_cpu = to_device(batch.batch, torch::kCPU);
+  const auto pictures = pictures_of(on_cpu, kPictures);
   for (std::size_t i = 0; i < pictures.size() && labelled_.size() < kPictures; ++i) {
     const Placement& p = batch.batch.samples.at(i).placement;
     std::vector<PictureBox> boxes = picture_boxes(batch.detections[i]);

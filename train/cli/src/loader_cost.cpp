@@ -56,6 +56,7 @@ std::string plan_cache(Config& config, const Dataset& dataset, Task task, std::i
 CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset, Task task,
                     const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch) {
   CorePlan plan;
+  const bool trains_here = config.train.device == "cpu";
   LoaderOptions options = training_loader(config, *dataset, 4, nullptr, budget);
   options.workers = 0;
   const double alone = images_per_second(dataset, config, task, options);
@@ -66,12 +67,12 @@ CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset
                               .train_seconds_per_image = 1 / batch.predicted_images_per_second,
                               .train_threads = compute_threads(config),
                               .loader_seconds_per_image = plan.loader_seconds_per_image,
-                              .trains_on_cores = config.train.device == "cpu"});
+                              .trains_on_cores = trains_here});
   options.workers = plan.joint.chosen.workers;
   plan.verified_images_per_second = images_per_second(dataset, config, task, options);
   Config chosen = config;
-  plan.cache_why =
-      plan_cache(chosen, *dataset, task, batch.batch, budget, batch.predicted_peak_bytes);
+  plan.cache_why = plan_cache(chosen, *dataset, task, batch.batch, budget,
+                              trains_here ? batch.predicted_peak_bytes : 0);
   plan.cache = chosen.loader.cache;
   plan.content = chosen.loader.content;
   if (plan.cache == "ram")

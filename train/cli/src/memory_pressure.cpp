@@ -43,16 +43,19 @@ std::vector<autotune::Rung> MemoryPressure::rungs() {
                              prefetch_)
                : "";
   };
-  return {
+  std::vector<autotune::Rung> rungs{
       {shares[0], "trim", trim},
       {shares[0], "prefetch", [this] { return reduce_prefetch(); }, restore},
       {shares[1], "workers", [this] { return reduce_workers(); }, restore},
-      {shares[1], "cache", [this] { return reduce_cache(); }},
-      {shares[2], "micro-batch", [this] { return reduce_parts(); }},
-      {shares[2], "activations",
-       [this]() -> std::string {
-         return parts_.trainer.recompute_activations() ? "activations are recomputed" : "";
-       }},
+      {shares[1], "cache", [this] { return reduce_cache(); }}};
+  if (parts_.trains_here) {
+    rungs.push_back({shares[2], "micro-batch", [this] { return reduce_parts(); }});
+    rungs.push_back({shares[2], "activations", [this]() -> std::string {
+                       return parts_.trainer.recompute_activations() ? "activations are recomputed"
+                                                                     : "";
+                     }});
+  }
+  rungs.push_back(
       {shares[2],
        "stop",
        [this]() -> std::string {
@@ -62,8 +65,8 @@ std::vector<autotune::Rung> MemoryPressure::rungs() {
                 "from it with more --memory, a smaller --batch or --img";
        },
        {},
-       true},
-  };
+       true});
+  return rungs;
 }
 
 std::string MemoryPressure::reduce_prefetch() {

@@ -24,7 +24,8 @@ class MemoryPressure final : public Observer {
     std::shared_ptr<MemoryBudget> budget;
     double planned_share = 0;  ///< of the budget that the tuned batch is meant to take; 0: unknown
     std::span<Observer* const> told;
-    int ranks = 1;  ///< processes that share the images of a step
+    int ranks = 1;            ///< processes that share the images of a step
+    bool trains_here = true;  ///< false: steps take a GPU's memory, not the watched one
   };
   explicit MemoryPressure(const Parts& parts);
 

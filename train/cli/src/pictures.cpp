@@ -37,12 +37,7 @@ std::optional<TensorBatch> PictureSource::next() {
   constexpr int kBatches = 3;
   std::optional<TensorBatch> batch = source_.next();
   if (batch && !folder_.empty() && drawn_ < kBatches) {
-    TensorBatch on_cpu = *batch;
-    on_cpu.images = batch->images.to(torch::kCPU);
-    on_cpu.targets = batch->targets.defined() ? batch->targets.to(torch::kCPU) : batch->targets;
-    on_cpu.class_ids =
-        batch->class_ids.defined() ? batch->class_ids.to(torch::kCPU) : batch->class_ids;
-    draw_grid(pictures_of(on_cpu), class_names_,
+    draw_grid(pictures_of(to_device(*batch, torch::kCPU)), class_names_,
               folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
   }
   return batch;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/anchors.h"
 #include "brim/train/classification_loss.h"
 #include "brim/train/cpu_allocator.h"
@@ -28,18 +29,25 @@ void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& 
   torch::manual_seed(static_cast<std::uint64_t>(config.train.seed));
 }
 
+void prepare_device(const Config& config) {
+  const torch::Device device = device_of(config);
+  if (device.is_cpu()) return;
+  // Images have one size per run: the fastest algorithm of each layer is measured once.
+  at::globalContext().setBenchmarkCuDNN(!config.train.multi_scale);
+  if (config.memory.device_limit != "auto")
+    set_device_limit(device, parse_bytes(config.memory.device_limit, "memory.device_limit"));
+}
+
 torch::Device device_of(const Config& config) {
+  torch::Device device = torch::kCPU;
   try {
-    torch::Device device(config.train.device);
-    if (device.is_cuda() && !torch::cuda::is_available()) {
-      throw Error("no CUDA device can be used here", {.key = "train.device"},
-                  "use --device cpu, or a build with a CUDA LibTorch on a machine with a driver");
-    }
-    return device;
+    device = torch::Device(config.train.device);
   } catch (const c10::Error&) {
     throw Error("expected cpu, cuda or cuda:N, found '" + config.train.device + "'",
                 {.key = "train.device"});
   }
+  require_device(device, "train.device");
+  return device;
 }
 
 std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers) {

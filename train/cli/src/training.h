@@ -19,6 +19,10 @@ namespace brim::cli {
 /// Threads, random seed, tensor memory: once per process, before the first tensor.
 void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& budget);
 
+/// What holds for all work on the configured device: its memory limit, measured algorithms. Takes
+/// some of a GPU's memory itself: not before a probe process has had a look at it.
+void prepare_device(const Config& config);
+
 torch::Device device_of(const Config& config);
 
 /// The network for `dataset`, with `model.weights` transferred into it and, for detectors, anchors

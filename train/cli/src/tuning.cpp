@@ -15,8 +15,10 @@
 #include "account.h"
 #include "brim/autotune/probe_process.h"
 #include "brim/cache/key.h"
+#include "brim/dataloader/torch/device.h"
 #include "brim/train/checkpoint.h"
 #include "experiment.h"
+#include "training.h"
 
 namespace brim::cli {
 namespace {
@@ -65,11 +67,12 @@ std::int64_t largest_image(const Config& config) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format("v5|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
-                     classes, largest_image(config), t.precision, t.activation_checkpointing,
-                     t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
-                     compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
-                     config.model.freeze, config.memory.allocator, TORCH_VERSION);
+  return fmt::format(
+      "v6|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name, classes,
+      largest_image(config), t.precision, t.activation_checkpointing, t.device, t.optimizer, t.ema,
+      t.nominal_batch, t.batch, compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
+      config.model.freeze, config.memory.allocator,
+      describe_device(device_of(config)) + " " + config.memory.device_limit + " " + TORCH_VERSION);
 }
 
 std::string memory_file(const std::string& key_text) {
@@ -109,19 +112,19 @@ autotune::AffineFit fit_from(const json& document) {
 /// Empty where nothing (readable) is remembered, or for a budget that differs by over a tenth:
 /// smaller changes come and go with other programs and do not move the choice.
 std::optional<std::pair<autotune::BatchPlan, bool>> remembered_plan(const std::string& file,
-                                                                    const autotune::Goal& goal) {
+                                                                    const autotune::Goal& goal,
+                                                                    std::int64_t free_on_device) {
   std::ifstream in(file);
   if (!in) return std::nullopt;
   const json document = json::parse(in, nullptr, false);
   try {
     const json& p = document.at("plan");
     const double then = document.at("budget_bytes").get<double>();
-    const auto now = static_cast<double>(goal.byte_budget);
-    if (std::abs(now - then) > 0.1 * then ||
-        p.at("predicted_peak_bytes").get<double>() > 0.98 * now) {
-      return std::nullopt;
-    }
+    const auto now = static_cast<double>(goal.byte_budget > 0 ? goal.byte_budget : free_on_device);
+    const bool fits = p.at("predicted_peak_bytes").get<double>() <= 0.98 * now;
+    if (!fits || (goal.byte_budget > 0 && std::abs(now - then) > 0.1 * then)) return std::nullopt;
     autotune::BatchPlan plan;
+    plan.byte_budget = document.at("budget_bytes");
     plan.batch = p.at("batch");
     plan.accumulate = p.at("accumulate");
     plan.largest_batch = p.at("largest_batch");
@@ -157,9 +160,13 @@ autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
       make_plan(training_loader(config, dataset, expected_batch, nullptr, nullptr), dataset,
                 *transform, budget);
   autotune::Goal goal;
-  goal.byte_budget =
-      static_cast<std::int64_t>(static_cast<double>(budget.limit()) * share_of_memory(config));
-  goal.reserved_for_loader = loader.total_bytes;
+  if (device_of(config).is_cpu()) {
+    goal.byte_budget =
+        static_cast<std::int64_t>(static_cast<double>(budget.limit()) * share_of_memory(config));
+    goal.reserved_for_loader = loader.total_bytes;
+  } else {
+    goal.safety = 1 - (1 - goal.safety) * share_of_memory(config);  // of what the probe finds
+  }
   goal.nominal_batch = config.train.nominal_batch;
   goal.fixed_batch = plain_batch(config);
   return goal;
@@ -200,7 +207,12 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
                     "--limit", std::to_string(goal.byte_budget)},
       .timeout_seconds = 120};
   autotune::ProbeProcess process(options);
-  return autotune::choose_batch({}, goal, [&](std::int64_t batch) {
+  autotune::SearchSpace space;
+  if (goal.byte_budget == 0) {
+    space.max_batch = 4096;
+    space.first_probes = {8, 32};  // a GPU is not busy with less
+  }
+  return autotune::choose_batch(space, goal, [&](std::int64_t batch) {
     program.console.progress(fmt::format("probing batch {} ...", batch));
     return process.measure(batch);
   });
@@ -251,7 +263,9 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
   const std::string file =
       memory_file(case_of(config, tuned.goal, boxes, dataset.class_names().size()));
   if (memory == Memory::Reuse && !file.empty()) {
-    if (auto plan = remembered_plan(file, tuned.goal)) {
+    const std::int64_t free =
+        fs::exists(file) ? device_memory(device_of(config)).free : 0;  // asking takes memory itself
+    if (auto plan = remembered_plan(file, tuned.goal, free)) {
       tuned.plan = std::move(plan->first);
       tuned.recompute = plan->second;
       tuned.remembered = true;
@@ -260,6 +274,7 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
   }
   const Choice choice = choose(program, config, dataset, boxes, tuned.goal);
   tuned.plan = choice.plan;
+  tuned.goal.byte_budget = tuned.plan.byte_budget;
   tuned.recompute = choice.recompute;
   tuned.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!file.empty()) {

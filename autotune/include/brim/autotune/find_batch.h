@@ -20,6 +20,8 @@ struct FindBatchOptions {
   SearchSpace space{};
   Goal goal{};    ///< byte_budget 0: what machine and container allow this process
   int steps = 3;  ///< per size; the second already holds the optimiser's state
+  /// Where the steps run. On a GPU all bytes are the device's, and byte_budget 0 is what is free.
+  torch::Device device = torch::kCPU;
   /// Comes back as it was before: parameters, buffers, gradients and the default generator. Null:
   /// the steps leave their traces.
   torch::nn::Module* preserve = nullptr;
@@ -39,8 +41,9 @@ BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options =
 
 /// What a probe process is asked.
 struct ProbeRequest {
-  std::int64_t byte_limit = 0;
+  std::int64_t byte_limit = 0;  ///< 0: none
   int steps = 3;
+  torch::Device device = torch::kCPU;
 };
 
 /// The main hook of a program that measures itself in child processes of its own, so that whatever

@@ -19,12 +19,14 @@ enum class Outcome {
 struct Measurement {
   std::int64_t batch = 0;
   Outcome outcome = Outcome::Died;
+  /// On a GPU all bytes are the device's: what this process took there beyond its context.
   std::int64_t tensor_peak_bytes = 0;    ///< live tensors, worst moment of step and evaluation
   std::int64_t reserved_peak_bytes = 0;  ///< what the allocator took from the system for them
   std::int64_t resident_peak_bytes = 0;  ///< of the whole process
   double seconds_per_step = 0;           ///< forward and backward, fastest of the timed steps
   double optimizer_seconds = 0;          ///< once per effective batch; 0: within seconds_per_step
   double wall_seconds = 0;               ///< the whole probe, process start included
+  std::int64_t byte_budget = 0;          ///< what there is, where the probe finds out (a GPU's)
   std::string detail{};                  ///< why it did not fit
   AllocationTrace trace{};               ///< of the whole probe; empty without brim's allocator
   /// Without the optimiser, whose share depends on how many micro-batches it serves.

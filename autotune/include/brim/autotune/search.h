@@ -18,7 +18,8 @@ struct SearchSpace {
 
 /// What is good.
 struct Goal {
-  std::int64_t byte_budget = 0;          ///< resident bytes the training process may reach
+  /// Resident bytes the training process may reach; 0: what the probe finds there is (on a GPU).
+  std::int64_t byte_budget = 0;
   std::int64_t reserved_for_loader = 0;  ///< of them for loader and cache
   std::int64_t nominal_batch = 64;       ///< accumulation target; no micro-batch exceeds it
   std::int64_t batch_norm_floor = 16;    ///< below it statistics are poor: warned about
@@ -31,6 +32,7 @@ struct Goal {
 struct BatchPlan {
   std::int64_t batch = 0;
   std::int64_t accumulate = 1;
+  std::int64_t byte_budget = 0;           ///< that it was chosen for
   std::int64_t largest_batch = 0;         ///< that the memory model allows
   std::int64_t predicted_peak_bytes = 0;  ///< at `batch`
   std::int64_t measured_peak_bytes = 0;   ///< at `batch`; 0 where it was not probed

@@ -29,7 +29,9 @@ struct ProbeSubject {
 /// optimiser step on two images (its state then exists), a step that leaves its gradients, one that
 /// adds to them and moves the weights and their average, and an evaluation batch. The memory of
 /// what `make` built is given back at the end. Out-of-memory and a micro-batch split count as
-/// Outcome::OutOfMemory. Resident peak is the process's own.
-Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch);
+/// Outcome::OutOfMemory. Resident peak is the process's own. `device` is the one that the subject's
+/// options name: its memory is measured.
+Measurement measure_training(const std::function<ProbeSubject()>& make, std::int64_t batch,
+                             torch::Device device = torch::kCPU);
 
 }  // namespace brim::autotune

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <string>
 
 #include "brim/cache/memory_budget.h"
@@ -47,6 +48,9 @@ struct LoaderOptions {
   /// eight times as much in each further one; the time in which they have nothing to do is free.
   double fill_share = 0.03;
   std::shared_ptr<MemoryBudget> budget{};  ///< null: a budget of its own
+  /// Where batches' pixels lie, allocated once per slot from any thread; null: ordinary memory.
+  /// brim::pinned_memory() gives a GPU direct access.
+  std::shared_ptr<std::pmr::memory_resource> slot_memory{};
   double max_bad_fraction = 0.01;
   std::string quarantine_file{};  ///< where bad files are listed; empty: kept in memory only
 };

@@ -3,6 +3,7 @@
 #include "brim/dataloader/torch/libtorch.h"
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,7 +14,8 @@
 namespace brim {
 namespace detail {
 struct DetectionLossPlan;
-}
+struct DetectionConstants;
+}  // namespace detail
 
 /// Settings of the detection objective under the names and defaults YOLOv5's `hyp` gives them.
 /// Gains are those for 3 levels, 80 classes and 640 pixels; DetectionLoss scales them.
@@ -72,6 +74,7 @@ class DetectionLoss : public Objective {
   int classes_;
   DetectionLossOptions options_;
   Path path_;
+  std::shared_ptr<detail::DetectionConstants> constants_;  // of the device it was last used on
 };
 
 }  // namespace brim

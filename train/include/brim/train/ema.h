@@ -57,7 +57,8 @@ class ModelEma {
     torch::Tensor average;
   };
   void exchange();
-  void update_entry(Entry& entry, double decay);
+  /// Of the entries that `done` does not mark.
+  void update_others(const std::vector<char>& done, double decay);
   Entry* find(const torch::Tensor& live);
 
   EmaOptions options_;

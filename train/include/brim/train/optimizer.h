@@ -43,7 +43,8 @@ struct StepResult {
 /// SGD with Nesterov momentum, Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)
 /// with the numerics of torch::optim. On the CPU one sweep per step does clipping, decay, momentum,
 /// update and moving average, in parallel over pieces of all parameters; the result does not depend
-/// on the number of threads. Other devices and formats go through LibTorch's operators.
+/// on the number of threads. Other devices and formats go through LibTorch's operators, which on a
+/// GPU take all tensors of a group at once.
 ///
 ///   Optimizer optimizer(*network, {.kind = OptimizerKind::Sgd});
 ///   optimizer.set_learning_rates({0.1, 0.01, 0.01});
@@ -87,9 +88,10 @@ class Optimizer {
 
   double total_norm(std::vector<torch::Tensor>& gradients) const;
   void sweep(const std::vector<torch::Tensor>& gradients, double factor, ModelEma* ema);
-  void step_by_operators(Item& item, const torch::Tensor& gradient, double factor);
-  double decay_of(const Item& item) const {
-    return item.role == GroupRole::Weight ? options_.weight_decay : 0.0;
+  void step_by_operators(const std::vector<std::size_t>& chosen,
+                         const std::vector<torch::Tensor>& gradients, double factor);
+  double decay_of(GroupRole role) const {
+    return role == GroupRole::Weight ? options_.weight_decay : 0.0;
   }
 
   OptimizerOptions options_;
