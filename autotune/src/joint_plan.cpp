@@ -8,8 +8,10 @@ namespace {
 
 constexpr double kTolerance = 0.01;
 
-/// Seconds per image with `threads`, from what `costs.train_threads` took (Amdahl's law).
+/// Seconds per image with `threads`, from what `costs.train_threads` took (Amdahl's law); another
+/// device takes the same whatever the threads.
 double train_seconds(const JointCosts& costs, int threads) {
+  if (!costs.trains_on_cores) return costs.train_seconds_per_image;
   const double serial = costs.serial_share;
   const auto factor = [&](int t) { return serial + (1 - serial) / t; };
   return costs.train_seconds_per_image * factor(threads) / factor(costs.train_threads);

@@ -15,7 +15,11 @@ bool same_shape(const AllocationTrace& a, const AllocationTrace& b) {
                                             [](auto x, auto y) { return (x > 0) == (y > 0); });
 }
 
-AffineFit line_through(const std::vector<Measurement>& measured) {
+/// Through the two largest batches: what small ones lose to rounding is no part of the slope.
+AffineFit line_through(std::vector<Measurement> measured) {
+  std::sort(measured.begin(), measured.end(),
+            [](const Measurement& a, const Measurement& b) { return a.batch > b.batch; });
+  if (measured.size() > 2) measured.resize(2);
   std::vector<double> batches, bytes;
   for (const Measurement& m : measured) {
     batches.push_back(static_cast<double>(m.batch));

@@ -20,7 +20,7 @@ Engine::Engine(EngineParts parts, std::shared_ptr<const Sampler> sampler, Quaran
       home_(std::make_shared<SlotHome>()),
       window_(options_.lanes, options_.window),
       quarantine_(quarantine) {
-  home_->memory = parts.options.slot_memory;
+  home_->memory = options_.slot_memory;
   home_->reservation = parts.budget->reserve_or_throw("loader", plan_.total_bytes);
   for (std::int64_t i = 0; i < plan_.slots; ++i) {
     home_->add_slot(plan_.batch_size, transform_->width(), transform_->height());

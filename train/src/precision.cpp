@@ -1,9 +1,5 @@
 #include "brim/train/precision.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 #include <algorithm>
 
 #include "brim/cache/error.h"
@@ -11,16 +7,6 @@
 
 namespace brim {
 namespace {
-/// CPUID leaf 7, EDX bit 22: AMX-BF16.
-bool has_bf16_matrix_units() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && ((d >> 22) & 1u) != 0;
-#else
-  return false;
-#endif
-}
-
 constexpr double kLargestScale = 0x1.0p64;
 }  // namespace
 
@@ -48,10 +34,7 @@ std::string to_string(Precision precision) {
 }
 
 Precision resolve_precision(Precision wish, torch::Device device) {
-  if (wish == Precision::Auto) {
-    if (device.is_cuda()) return Precision::Fp16;
-    return device.is_cpu() && has_bf16_matrix_units() ? Precision::Bf16 : Precision::Fp32;
-  }
+  if (wish == Precision::Auto) return device.is_cuda() ? Precision::Fp16 : Precision::Fp32;
   if (wish == Precision::Fp16 && device.is_cpu())
     throw Error("fp16 training needs a CUDA device; this run is on the CPU",
                 {.file = {}, .line = 0, .key = "precision"},

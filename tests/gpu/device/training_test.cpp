@@ -71,35 +71,60 @@ using TrainingGpu = Gpu;
 
 TEST_F(TrainingGpu, TrainsInFloat32AsTheCpuDoes) {
   at::globalContext().setAllowTF32CuDNN(false);
-  for (const auto kind : {OptimizerKind::Sgd, OptimizerKind::AdamW}) {
-    Training here = make_training(torch::kCPU, Precision::Fp32, 4, "yolov5n", 0,
-                                  ActivationCheckpointing::Off, kind);
-    Training there =
-        make_training(device, Precision::Fp32, 4, "yolov5n", 0, ActivationCheckpointing::Off, kind);
-    for (int i = 0; i < 5; ++i) {
-      const TensorBatch batch = detection_batch(4, 160, static_cast<std::uint64_t>(i));
-      const StepEvent a = here.trainer->step(batch);
-      const StepEvent b = there.trainer->step(to_device(batch, device));
-      ASSERT_TRUE(b.stepped);
-      for (std::size_t k = 0; k < a.mean_components.size(); ++k)
-        EXPECT_NEAR(a.mean_components[k], b.mean_components[k], 2e-3 * a.mean_components[k]);
-      EXPECT_NEAR(a.gradient_norm, b.gradient_norm, 2e-2 * a.gradient_norm);
-    }
-    EXPECT_LT(difference(*there.network, *here.network), 2e-3) << to_string(kind);
+  Training here = make_training(torch::kCPU, Precision::Fp32, 4);
+  Training there = make_training(device, Precision::Fp32, 4);
+  for (int i = 0; i < 5; ++i) {
+    const TensorBatch batch = detection_batch(4, 160, static_cast<std::uint64_t>(i));
+    const StepEvent a = here.trainer->step(batch);
+    const StepEvent b = there.trainer->step(to_device(batch, device));
+    ASSERT_TRUE(b.stepped);
+    for (std::size_t k = 0; k < a.mean_components.size(); ++k)
+      EXPECT_NEAR(a.mean_components[k], b.mean_components[k], 2e-3 * a.mean_components[k]);
+    EXPECT_NEAR(a.gradient_norm, b.gradient_norm, 2e-2 * a.gradient_norm);
   }
+  EXPECT_LT(difference(*there.network, *here.network), 2e-3);
   at::globalContext().setAllowTF32CuDNN(true);
+}
+
+TEST_F(TrainingGpu, UpdatesWeightsAndAveragesAsTheCpuDoes) {
+  for (const auto kind : {OptimizerKind::Sgd, OptimizerKind::Adam, OptimizerKind::AdamW}) {
+    TinyNetwork here, there;
+    there.to(device);
+    {
+      const torch::NoGradGuard no_grad;
+      auto of_there = there.named_parameters();
+      for (auto& item : here.named_parameters()) of_there[item.key()].copy_(item.value());
+    }
+    Optimizer first(here, {.kind = kind}), second(there, {.kind = kind});
+    ModelEma first_ema(here), second_ema(there);
+    for (Optimizer* optimizer : {&first, &second}) optimizer->set_learning_rates({0.1, 0.01, 0.02});
+    for (int i = 0; i < 5; ++i) {
+      auto of_there = there.named_parameters();
+      for (auto& item : here.named_parameters()) {
+        item.value().mutable_grad() = torch::randn_like(item.value()) * 3;
+        of_there[item.key()].mutable_grad() = item.value().grad().to(device);
+      }
+      const StepResult a = first.step({.max_norm = 10, .gradient_factor = 0.5, .ema = &first_ema});
+      const StepResult b =
+          second.step({.max_norm = 10, .gradient_factor = 0.5, .ema = &second_ema});
+      EXPECT_NEAR(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm);
+    }
+    EXPECT_LT(difference(there, here), 1e-5) << to_string(kind);
+    const TensorMap averages = second_ema.state();
+    for (const auto& [name, tensor] : first_ema.state())
+      EXPECT_TRUE(torch::allclose(averages.at(name).cpu(), tensor, 1e-5, 1e-7)) << name;
+  }
 }
 
 TEST_F(TrainingGpu, LearnsInHalfPrecision) {
   for (const Precision precision : {Precision::Fp16, Precision::Bf16}) {
-    Training t = make_training(device, precision, 8);
+    Training t = make_training(device, precision, 8, "yolov5n", 0, ActivationCheckpointing::Off,
+                               OptimizerKind::AdamW);
     const TensorBatch batch = to_device(detection_batch(8, 160), device);
     double first = 0, last = 0;
-    for (int i = 0; i < 60; ++i) {
-      const StepEvent event = t.trainer->step(batch);
-      double sum = 0;
-      for (const double component : event.mean_components) sum += component;
-      // Components are means of the epoch so far.
+    for (int i = 0; i < 120; ++i) {
+      double sum = 0;  // components are means of all steps so far
+      for (const double component : t.trainer->step(batch).mean_components) sum += component;
       (i == 0 ? first : last) = sum;
     }
     EXPECT_LT(last, 0.9 * first) << to_string(precision);
@@ -110,23 +135,31 @@ TEST_F(TrainingGpu, LearnsInHalfPrecision) {
 }
 
 TEST_F(TrainingGpu, SurvivesRunningOutOfMemoryWithTheResultOfSmallerParts) {
-  Training plain = make_training(device, Precision::Fp32, 32, "yolov5n", 16);
-  Training tight = make_training(device, Precision::Fp32, 32);
-  const auto batch = to_device(detection_batch(32, 320), device);
+  constexpr std::int64_t kImages = 32;
+  const auto batch = to_device(detection_batch(kImages, 320), device);
+  std::int64_t halves = 0;
+  {
+    Training half = make_training(device, Precision::Fp32, kImages, "yolov5n", kImages / 2);
+    empty_device_cache(device);
+    reset_device_peaks(device);
+    half.trainer->step(batch);
+    halves = device_use(device).peak_reserved;
+  }
   empty_device_cache(device);
-  reset_device_peaks(device);
-  plain.trainer->step(batch);
-  const std::int64_t halves = device_use(device).peak_reserved;
-  empty_device_cache(device);
+  Training tight = make_training(device, Precision::Fp32, kImages);
   set_device_limit(device, halves + halves / 8);  // 16 at once fit, 32 do not
-  const StepEvent event = tight.trainer->step(batch);
-  EXPECT_GT(event.micro_batches, 1);
-  EXPECT_TRUE(event.stepped);
-  for (int i = 0; i < 3; ++i) {
-    plain.trainer->step(batch);
-    EXPECT_GE(tight.trainer->step(batch).micro_batches, 2);
+  std::int64_t parts = 0;
+  for (int i = 0; i < 4; ++i) {
+    const StepEvent event = tight.trainer->step(batch);
+    EXPECT_TRUE(event.stepped);
+    EXPECT_GT(event.micro_batches, 1);
+    parts = event.micro_batches;
   }
   EXPECT_LE(device_use(device).reserved, halves + halves / 8);
+  set_device_limit(device, 0);
+  Training plain =
+      make_training(device, Precision::Fp32, kImages, "yolov5n", (kImages + parts - 1) / parts);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(plain.trainer->step(batch).micro_batches, parts);
   EXPECT_LT(difference(*tight.network, *plain.network), 5e-2);
 }
 

@@ -37,8 +37,8 @@ TEST_F(TuningGpu, PredictsTheLargestBatchWithinFivePercent) {
       const auto probe = [&](std::int64_t batch) {
         return measure_training(subject(device, precision, 320), batch, device);
       };
-      const BatchPlan plan =
-          choose_batch({.max_batch = 2048, .first_probes = {8, 32}}, {.nominal_batch = 64}, probe);
+      const BatchPlan plan = choose_batch({.max_batch = 2048, .first_probes = {8, 32}},
+                                          {.nominal_batch = 2048}, probe);
       ASSERT_GT(plan.byte_budget, 0);
       std::int64_t fits = 1, too_large = 2048;
       while (too_large - fits > std::max<std::int64_t>(1, fits / 50)) {

@@ -275,5 +275,44 @@ TEST(Loader, RefusesABudgetThatIsTooSmallAndNamesTheSmallest) {
   }
 }
 
+/// Counts what it gives out.
+class CountedMemory final : public std::pmr::memory_resource {
+ public:
+  int given = 0, held = 0;
+  std::size_t bytes = 0;
+
+ private:
+  void* do_allocate(std::size_t size, std::size_t alignment) override {
+    ++given;
+    ++held;
+    bytes = size;
+    return std::pmr::new_delete_resource()->allocate(size, alignment);
+  }
+  void do_deallocate(void* data, std::size_t size, std::size_t alignment) override {
+    --held;
+    std::pmr::new_delete_resource()->deallocate(data, size, alignment);
+  }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+};
+
+TEST(Loader, TakesEverySlotOnceFromTheMemoryItIsGiven) {
+  const auto memory = std::make_shared<CountedMemory>();
+  Batch kept;
+  {
+    Loader loader(std::make_shared<test::MemoryDataset>(test::MemoryDataset::Settings{.size = 40}),
+                  std::make_shared<test::MixTransform>(test::MixTransform::Settings{}),
+                  {.batch_size = 4, .workers = 2, .prefetch_batches = 2, .slot_memory = memory});
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      loader.start(epoch);
+      while (auto batch = loader.next()) kept = std::move(*batch);
+    }
+    EXPECT_EQ(memory->given, loader.plan().slots);
+    EXPECT_EQ(memory->bytes, std::size_t{4} * 7 * 5 * 3);
+  }
+  EXPECT_EQ(memory->held, memory->given) << "a batch is still held";
+  kept = Batch();
+  EXPECT_EQ(memory->held, 0);
+}
+
 }  // namespace
 }  // namespace brim

@@ -21,6 +21,7 @@ TEST(Precision, ReadsItsNamesAndRefusesOthers) {
 TEST(Precision, RefusesHalfOnTheCpu) {
   EXPECT_THROW(brim::resolve_precision(Precision::Fp16, torch::kCPU), brim::Error);
   EXPECT_EQ(brim::resolve_precision(Precision::Auto, torch::kCUDA), Precision::Fp16);
+  EXPECT_EQ(brim::resolve_precision(Precision::Auto, torch::kCPU), Precision::Fp32);
 }
 
 TEST(AutocastScope, CastsConvolutionsAndRestoresTheOldState) {

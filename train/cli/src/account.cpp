@@ -149,7 +149,8 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
     if (model.bytes <= allowed) break;
   }
   if (!model.change.empty()) all.push_back(model);
-  if (config.train.precision == "fp32") {
+  if (resolve_precision(parse_precision(config.train.precision), device_of(config)) ==
+      Precision::Fp32) {
     Config changed = config;
     changed.train.precision = "bf16";
     all.push_back({"train.precision=bf16", total_of(changed)});

@@ -324,6 +324,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const std::string folder = make_run_folder(config, ranks);
   const Config wished = config;
   take_share(config, ranks);
+  decide_cudnn_search(config, data->size());
 
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);

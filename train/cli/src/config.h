@@ -36,7 +36,7 @@ struct TrainSettings {
   std::string decay = "epoch";
   std::int64_t nominal_batch = 64;
   double clip_norm = 10.0;
-  std::string precision = "fp32";
+  std::string precision = "auto";
   std::string activation_checkpointing = "auto";
   bool ema = true;
   bool multi_scale = false;
@@ -48,6 +48,7 @@ struct TrainSettings {
   double checkpoint_minutes = 10;
   std::string threads = "auto";
   std::string device = "cpu";
+  std::string cudnn_search = "auto";
   double rank_timeout = 40;
 };
 

@@ -32,7 +32,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.decay", &c.train.decay, "when the learning rate falls: after each epoch, at each step, or one epoch late as YOLOv5 does", "epoch|step|epoch_late"},
       {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images", "1.."},
       {"train.clip_norm", &c.train.clip_norm, "largest total gradient norm; 0: no clipping", "0.."},
-      {"train.precision", &c.train.precision, "arithmetic of forward and backward", "fp32|bf16|fp16|auto"},
+      {"train.precision", &c.train.precision, "arithmetic of forward and backward; auto: fp16 on a GPU, fp32 on the CPU", "fp32|bf16|fp16|auto"},
       {"train.activation_checkpointing", &c.train.activation_checkpointing, "recompute activations in the backward pass: a third more work, much less memory; auto: when memory runs short", "auto|on|off"},
       {"train.ema", &c.train.ema, "keep and evaluate a moving average of the weights", ""},
       {"train.multi_scale", &c.train.multi_scale, "vary the image size by half around `img`", ""},
@@ -44,6 +44,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.checkpoint_minutes", &c.train.checkpoint_minutes, "last.pt is also written within an epoch, this often; 0: no", "0.."},
       {"train.threads", &c.train.threads, "compute threads; auto: all CPUs this process may use, shared by the ranks of a machine", ""},
       {"train.device", &c.train.device, "cpu, cuda or cuda:N", ""},
+      {"train.cudnn_search", &c.train.cudnn_search, "time cuDNN's algorithms for each new size first: steps a few percent faster after some seconds; auto: in runs of over 500,000 images", "auto|on|off"},
       {"train.rank_timeout", &c.train.rank_timeout, "seconds without a sign of life after which another rank counts as failed", "1..3600"},
 
       {"loss.box", &c.loss.box, "gain of the box loss", "0.."},

@@ -75,7 +75,7 @@ CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset
                               trains_here ? batch.predicted_peak_bytes : 0);
   plan.cache = chosen.loader.cache;
   plan.content = chosen.loader.content;
-  if (plan.cache == "ram")
+  if (plan.cache == "ram" && chosen.loader.cache_size != "auto")
     plan.cache_bytes = parse_bytes(chosen.loader.cache_size, "loader.cache_size");
   LoaderOptions whole = training_loader(config, *dataset, batch.batch, nullptr, budget);
   whole.workers = plan.joint.chosen.workers;

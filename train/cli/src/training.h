@@ -22,6 +22,8 @@ void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& 
 /// What holds for all work on the configured device: its memory limit, measured algorithms. Takes
 /// some of a GPU's memory itself: not before a probe process has had a look at it.
 void prepare_device(const Config& config);
+/// Decides train.cudnn_search for a run over `images` per epoch, where it is auto.
+void decide_cudnn_search(Config& config, std::int64_t images);
 
 torch::Device device_of(const Config& config);
 

@@ -67,12 +67,13 @@ std::int64_t largest_image(const Config& config) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format(
-      "v6|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name, classes,
-      largest_image(config), t.precision, t.activation_checkpointing, t.device, t.optimizer, t.ema,
-      t.nominal_batch, t.batch, compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
-      config.model.freeze, config.memory.allocator,
-      describe_device(device_of(config)) + " " + config.memory.device_limit + " " + TORCH_VERSION);
+  return fmt::format("v6|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+                     classes, largest_image(config), t.precision, t.activation_checkpointing,
+                     t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
+                     compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
+                     config.model.freeze, config.memory.allocator,
+                     describe_device(device_of(config)) + " " + config.memory.device_limit + " " +
+                         config.train.cudnn_search + " " + TORCH_VERSION);
 }
 
 std::string memory_file(const std::string& key_text) {

@@ -14,8 +14,9 @@ enum class Precision : std::uint8_t { Auto, Fp32, Bf16, Fp16 };
 Precision parse_precision(const std::string& text, const std::string& key = {});
 std::string to_string(Precision precision);
 
-/// Decides Auto: fp16 on CUDA; on the CPU bf16 where it has matrix units for it (AMX), else fp32.
-/// Throws Error for what the device cannot do.
+/// Decides Auto: fp16 on CUDA, fp32 on the CPU, where bf16 is to be asked for: it halves the memory
+/// of activations, and is faster only with matrix units (AMX). Throws Error for what the device
+/// cannot do.
 Precision resolve_precision(Precision wish, torch::Device device);
 
 /// Autocast on this thread while it lives. `precision` is resolved; Fp32 does nothing.
