@@ -41,11 +41,15 @@ struct Decoder::Impl {
   DecodedInfo decode_jpeg(Bytes file, const DecodeRequest& request, const RegionChoice& choose,
                           Image& image);
   DecodedInfo decode_other(Bytes file, const DecodeRequest& request, Image& image);
+  void check_called_off() const {
+    if (called_off != nullptr && called_off->load(std::memory_order_relaxed)) throw CalledOff();
+  }
   void check_bytes(const HeaderInfo& header, const DecodePlan& plan) const;
   /// Stored pixels to upright ones of the plan's size.
   void finish(const ImageView& stored, int orientation, const DecodePlan& plan, Image& image);
 
   DecodeLimits limits;
+  const std::atomic<bool>* called_off = nullptr;
   JpegDecoder jpeg;
   OpenCvDecoder opencv{};
   AreaReducer reducer{};
@@ -56,6 +60,11 @@ Decoder::Decoder(const DecodeLimits& limits) : impl_(std::make_unique<Impl>(limi
 Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
+
+void Decoder::call_off_when(const std::atomic<bool>& flag) {
+  impl_->called_off = &flag;
+  impl_->jpeg.call_off_when(flag);
+}
 
 ImageInfo Decoder::inspect(std::span<const std::byte> encoded, const DecodeRequest& request) {
   ImageInfo info;
@@ -95,6 +104,7 @@ DecodedInfo Decoder::decode(std::span<const std::byte> encoded, const DecodeRequ
 
 DecodedInfo Decoder::decode_chosen(std::span<const std::byte> encoded, const DecodeRequest& request,
                                    const RegionChoice& choose, Image& image) {
+  impl_->check_called_off();
   return sniff(encoded) == Format::Jpeg ? impl_->decode_jpeg(encoded, request, choose, image)
                                         : impl_->decode_other(encoded, request, image);
 }
@@ -150,6 +160,7 @@ DecodedInfo Decoder::Impl::decode_other(Bytes file, const DecodeRequest& request
     opencv.decode(file, header, image);
   } else {
     opencv.decode(file, header, scratch);
+    check_called_off();
     finish(scratch.view(), orientation, plan, image);
     if (scratch.capacity() > kRetainedBytes) scratch = Image();
   }
@@ -194,6 +205,7 @@ void Decoder::Impl::finish(const ImageView& stored, int orientation, const Decod
 
 DecodedInfo Decoder::convert_gray(std::span<const std::byte> gray, int width, int height,
                                   const DecodeRequest& request, Image& image) {
+  impl_->check_called_off();
   check_pixels(width, height, impl_->limits);
   if (width < 1 || height < 1 ||
       gray.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height)) {

@@ -14,7 +14,7 @@ namespace {
 /// More scans than any encoder writes: a file that has them only wants to take time.
 constexpr int kMostScans = 500;
 
-constexpr int kFailed = 1, kOdd = 2;  // what longjmp brings
+constexpr int kFailed = 1, kOdd = 2, kCalledOff = 3;  // what longjmp brings
 
 JpegDecoder& self(j_common_ptr cinfo) {
   return *static_cast<JpegDecoder*>(cinfo->client_data);
@@ -74,8 +74,16 @@ void JpegDecoder::on_message(j_common_ptr cinfo, int level) {
 }
 
 void JpegDecoder::on_progress(j_common_ptr cinfo) {
+  JpegDecoder& decoder = self(cinfo);
+  decoder.check_called_off();
   if (reinterpret_cast<j_decompress_ptr>(cinfo)->input_scan_number > kMostScans) {
-    self(cinfo).fail("damaged JPEG: more than 500 scans");
+    decoder.fail("damaged JPEG: more than 500 scans");
+  }
+}
+
+void JpegDecoder::check_called_off() {
+  if (called_off_ != nullptr && called_off_->load(std::memory_order_relaxed)) {
+    std::longjmp(jump_, kCalledOff);
   }
 }
 
@@ -129,6 +137,7 @@ void JpegDecoder::fail(const char* text) {
 
 boolean JpegDecoder::on_mcu(j_decompress_ptr cinfo, JBLOCKROW* blocks) {
   JpegDecoder& decoder = self(reinterpret_cast<j_common_ptr>(cinfo));
+  decoder.check_called_off();
   if (!decoder.huffman_.next_mcu(*cinfo, blocks)) std::longjmp(decoder.jump_, kOdd);
   return TRUE;
 }
@@ -141,6 +150,7 @@ JpegDecoder::Outcome JpegDecoder::guarded(Work&& work) {
     return Outcome::Done;
   }
   jpeg_abort_decompress(&cinfo_);
+  if (brought == kCalledOff) throw CalledOff();
   if (brought == kFailed) throw DecodeError(message_);
   return Outcome::TryLibrary;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <csetjmp>
 #include <cstdio>
 
@@ -36,6 +37,8 @@ class JpegDecoder {
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
+  /// Decodes throw CalledOff soon after `flag` is true.
+  void call_off_when(const std::atomic<bool>& flag) { called_off_ = &flag; }
   /// Throws DecodeError. `file` must live until the decode is done.
   JpegHeader read_header(Bytes file);
   /// Decodes the file whose header was read last into `image` (upright). Throws DecodeError.
@@ -59,6 +62,7 @@ class JpegDecoder {
   template <class Work>
   Outcome guarded(Work&& work);
   [[noreturn]] void fail(const char* text);
+  void check_called_off();
   void check_plausible();
   void check_memory(const JpegPlan& plan);
   Outcome run(const JpegPlan& plan, Entropy entropy, const UprightWriter& writer);
@@ -71,6 +75,7 @@ class JpegDecoder {
   std::uint8_t* take_rows(int rows, std::size_t stride);
 
   DecodeLimits limits_;
+  const std::atomic<bool>* called_off_ = nullptr;
   Arena arena_{};
   AreaReducer reducer_{};
   HuffmanReader huffman_{};

@@ -2,14 +2,11 @@
 
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
-#include <oneapi/tbb/task_scheduler_observer.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdint>
+#include <condition_variable>
+#include <cstddef>
 #include <mutex>
 
 namespace brim::detail {
@@ -32,70 +29,88 @@ std::shared_ptr<tbb::global_control> shared_ceiling() {
   return control;
 }
 
-/// Lowers a thread's priority while it works in the arena. Raising it again is tried and needs a
-/// right that ordinary processes lack; a TBB thread that stays low is the lesser evil.
-class Priority final : public tbb::task_scheduler_observer {
+/// Lowers the priority of the library's thread while it serves a call. Raising it again is tried
+/// and needs a right that ordinary processes lack; a thread that stays low is the lesser evil.
+class LowPriority {
  public:
-  Priority(tbb::task_arena& arena, int niceness)
-      : tbb::task_scheduler_observer(arena),
-        normal_(::getpriority(PRIO_PROCESS, 0)),
-        lowered_(std::min(normal_ + niceness, 19)) {
-    ready_.store(true, std::memory_order_release);
-    if (niceness > 0) observe(true);
+  LowPriority(int normal, int niceness) : normal_(normal), niceness_(niceness) {
+    if (niceness_ > 0) ::setpriority(PRIO_PROCESS, 0, std::min(normal_ + niceness_, 19));
   }
-  ~Priority() override {
-    observe(false);  // waits for calls in progress
-    calls_.load(std::memory_order_acquire);
+  ~LowPriority() {
+    if (niceness_ > 0) ::setpriority(PRIO_PROCESS, 0, normal_);
+  }
+  LowPriority(const LowPriority&) = delete;
+  LowPriority& operator=(const LowPriority&) = delete;
+
+ private:
+  int normal_;
+  int niceness_;
+};
+
+/// What every call passes. It outlives the workers: on a busy machine the library may bring a
+/// thread long after the loader that called it has gone.
+class Gate {
+ public:
+  explicit Gate(int niceness) : normal_(::getpriority(PRIO_PROCESS, 0)), niceness_(niceness) {}
+
+  /// Orders what the caller of `enqueue` did before what the call does.
+  void pass_on() { const std::lock_guard lock(mutex_); }
+
+  __attribute__((noinline)) void call(Workers::Function function, void* argument) {
+    if (!enter()) return;
+    {
+      const LowPriority low(normal_, niceness_);
+      function(argument);
+    }
+    leave();
   }
 
-  void on_scheduler_entry(bool is_worker) override {
-    if (is_worker) set_once_ready(lowered_);
-  }
-  void on_scheduler_exit(bool is_worker) override {
-    if (is_worker) set_once_ready(normal_);
+  void close() {
+    std::unique_lock lock(mutex_);
+    open_ = false;
+    left_.wait(lock, [this] { return inside_ == 0; });
   }
 
  private:
-  /// The counters order these calls after the constructor and before the destructor; the thread
-  /// library does so too, out of sight of ThreadSanitizer.
-  void set_once_ready(const int& priority) {
-    if (ready_.load(std::memory_order_acquire)) {
-      const auto thread = static_cast<id_t>(::syscall(SYS_gettid));
-      ::setpriority(PRIO_PROCESS, thread, priority);
-    }
-    calls_.fetch_add(1, std::memory_order_release);
+  bool enter() {
+    const std::lock_guard lock(mutex_);
+    if (open_) ++inside_;
+    return open_;
   }
-  int normal_;
-  int lowered_;
-  std::atomic<bool> ready_{false};
-  std::atomic<std::uint64_t> calls_{0};
+  void leave() {
+    const std::lock_guard lock(mutex_);
+    if (--inside_ == 0 && !open_) left_.notify_all();
+  }
+
+  const int normal_, niceness_;
+  std::mutex mutex_;
+  std::condition_variable left_;
+  bool open_ = true;
+  int inside_ = 0;
 };
 
 }  // namespace
 
 struct Workers::Impl {
   Impl(int count, int niceness)
-      : ceiling(shared_ceiling()), arena(std::max(count, 1), 0), priority(arena, niceness) {}
-
-  __attribute__((noinline)) void call(Function function, void* argument) {
-    calls.load(std::memory_order_acquire);
-    function(argument);
-  }
+      : ceiling(shared_ceiling()),
+        gate(std::make_shared<Gate>(niceness)),
+        arena(std::max(count, 1), 0) {}
+  ~Impl() { gate->close(); }
 
   std::shared_ptr<tbb::global_control> ceiling;
+  std::shared_ptr<Gate> gate;
   tbb::task_arena arena;
-  Priority priority;
-  std::atomic<std::uint64_t> calls{0};  ///< orders what the caller did before what the worker does
 };
 
 Workers::Workers(int count, int niceness) : impl_(std::make_unique<Impl>(count, niceness)) {}
 Workers::~Workers() = default;
 
 void Workers::enqueue(Function function, void* argument) {
-  impl_->calls.fetch_add(1, std::memory_order_release);
+  impl_->gate->pass_on();
   // The library carries the captured words to another thread unseen by ThreadSanitizer.
-  impl_->arena.enqueue([ impl = impl_.get(), function, argument ]() __attribute__((
-      no_sanitize("thread"))) { impl->call(function, argument); });
+  impl_->arena.enqueue([ gate = impl_->gate, function, argument ]() __attribute__((
+      no_sanitize("thread"))) { gate->call(function, argument); });
 }
 
 }  // namespace brim::detail

@@ -10,11 +10,11 @@ class Workers {
  public:
   /// `count` >= 1 may exceed the processors. `niceness` is added to the process's own.
   Workers(int count, int niceness);
-  /// Every enqueued call must have returned or be about to.
+  /// Drops the calls that no thread has begun and waits for those that one has.
   ~Workers();
 
   using Function = void (*)(void*);
-  /// Calls `function(argument)` once on some worker. Never blocks, may be called by anyone.
+  /// Calls `function(argument)` once on some worker. Never waits, may be called by anyone.
   void enqueue(Function function, void* argument);
 
  private:

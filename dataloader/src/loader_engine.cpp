@@ -27,6 +27,7 @@ Engine::Engine(EngineParts parts, std::shared_ptr<const Sampler> sampler, Quaran
   }
   for (int i = 0; i < std::max(plan_.workers, 1); ++i) {
     scratches_.push_back(std::make_unique<WorkerScratch>(options_.decode, *transform_));
+    scratches_.back()->load.decoder.call_off_when(called_off_);
     free_scratches_.push_back(scratches_.back().get());
   }
   ensure_units();
@@ -82,6 +83,7 @@ void Engine::stop() {
 void Engine::stop_locked(Lock& lock) {
   const std::uint64_t run = run_;
   stopping_ = true;
+  called_off_.store(true, std::memory_order_relaxed);
   changed_.notify_all();
   idle_.wait(lock, [&] { return active_ == 0 || run_ != run; });
   if (run_ != run) return;  // another thread's stop() did the rest
@@ -101,6 +103,7 @@ void Engine::stop_locked(Lock& lock) {
   open_ = nullptr;
   hinting_ = false;
   running_ = stopping_ = false;
+  called_off_.store(false, std::memory_order_relaxed);
   error_ = nullptr;
   if (end_ns_ == 0) end_ns_ = now_ns();
   ++run_;
@@ -206,7 +209,7 @@ void Engine::on_slot_freed() {
 void Engine::note_time() {
   const std::int64_t now = now_ns();
   if (end_ns_ == 0) {
-    const std::int64_t waited = std::max(plan_.workers - active_, 0) * (now - idle_since_ns_);
+    const std::int64_t waited = idle_workers() * (now - idle_since_ns_);
     idle_ns_ += waited;
     source_.waited(waited);
   }
@@ -234,8 +237,7 @@ LoaderStatistics Engine::statistics() const {
   s.elapsed_ns = start_ns_ == 0 ? 0 : (end_ns_ != 0 ? end_ns_ : now) - start_ns_;
   s.consumer_wait_ns = wait_ns_;
   s.worker_idle_ns = idle_ns_;
-  if (running_ && end_ns_ == 0)
-    s.worker_idle_ns += std::max(plan_.workers - active_, 0) * (now - idle_since_ns_);
+  if (running_ && end_ns_ == 0) s.worker_idle_ns += idle_workers() * (now - idle_since_ns_);
   s.worker_idle_ns = std::min(s.worker_idle_ns, plan_.workers * s.elapsed_ns);
   s.mean_ready_batches =
       delivered_ == 0 ? 0 : static_cast<double>(ready_sum_) / static_cast<double>(delivered_);

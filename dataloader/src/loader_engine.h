@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -92,6 +94,7 @@ class Engine final : public SlotObserver {
   void grow_slots();
   std::shared_ptr<Slot> deliver();
   void note_time();
+  int idle_workers() const { return std::max(plan_.workers - active_ - called_, 0); }
   LoaderStatistics totals(std::array<StageCounts, kStages>& stages) const;
 
   // loader_schedule.cpp: what is done next
@@ -132,8 +135,10 @@ class Engine final : public SlotObserver {
   std::condition_variable changed_, idle_;
   std::vector<std::unique_ptr<WorkerScratch>> scratches_;
   std::vector<WorkerScratch*> free_scratches_;
-  int active_ = 0;  ///< workers at work or called
+  int active_ = 0;  ///< workers at work
+  int called_ = 0;  ///< workers on their way; nobody waits for them
   bool running_ = false, stopping_ = false;
+  std::atomic<bool> called_off_{false};  ///< stopping_, for those who decode
   std::uint64_t run_ = 0;
   std::exception_ptr error_;
 

@@ -184,9 +184,9 @@ void Engine::next_hints(std::vector<std::int64_t>& indices) {
 }
 
 void Engine::wake() {
-  if (!workers_ || active_ >= plan_.workers || !has_work()) return;
+  if (!workers_ || idle_workers() == 0 || !has_work()) return;
   note_time();
-  ++active_;
+  ++called_;
   workers_->enqueue(&Engine::work_entry, this);
 }
 

@@ -8,6 +8,8 @@ void Engine::work_entry(void* engine) {
 
 void Engine::work() {
   Lock lock(home_->mutex);
+  --called_;
+  ++active_;
   WorkerScratch* scratch = free_scratches_.back();
   free_scratches_.pop_back();
   while (true) {

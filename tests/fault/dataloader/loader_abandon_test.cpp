@@ -1,11 +1,15 @@
 // A consumer may stop reading, throw or destroy the loader at any moment.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <memory>
 #include <thread>
 
 #include "brim/dataloader/loader.h"
 #include "support/fake_data.h"
+#include "support/jpeg.h"
 
 namespace brim {
 namespace {
@@ -19,6 +23,36 @@ double seconds_since(Clock::time_point begin) {
 void spin(std::int64_t microseconds) {
   const auto end = Clock::now() + std::chrono::microseconds(microseconds);
   while (Clock::now() < end) {
+  }
+}
+
+/// Remembers the longest call.
+class Stopwatch {
+ public:
+  template <class Call>
+  decltype(auto) time(Call&& call) {
+    struct Lap {
+      Stopwatch& watch;
+      Clock::time_point begin = Clock::now();
+      ~Lap() { watch.longest_ = std::max(watch.longest_, seconds_since(begin)); }
+    } lap{*this};
+    return call();
+  }
+  double longest() const { return longest_; }
+
+ private:
+  double longest_ = 0;
+};
+
+/// Reads some batches of an epoch and keeps a few of them; a failing transform ends it.
+void read_some(Loader& loader, Generator& g, std::vector<Batch>& kept, Stopwatch& watch) {
+  try {
+    for (std::uint64_t reads = g.below(12); reads > 0; --reads) {
+      std::optional<Batch> batch = watch.time([&] { return loader.next(); });
+      if (!batch) break;
+      if (g.chance(0.3)) kept.push_back(std::move(*batch));
+    }
+  } catch (const std::runtime_error&) {
   }
 }
 
@@ -39,36 +73,67 @@ double abandon(std::uint64_t seed) {
                         .seed = seed};
   std::vector<Batch> kept;
   std::thread stopper;
-  const auto begin = Clock::now();
-  {
-    Loader loader(dataset, transform, options);
-    for (std::uint64_t starts = 1 + g.below(3); starts > 0; --starts) {
-      loader.start(static_cast<std::int64_t>(g.below(3)));
-      if (g.chance(0.3) && !stopper.joinable()) {
-        stopper = std::thread([&loader, pause = g.below(500)] {
-          spin(static_cast<std::int64_t>(pause));
-          loader.stop();
-        });
-      }
-      try {
-        for (std::uint64_t reads = g.below(12); reads > 0; --reads) {
-          std::optional<Batch> batch = loader.next();
-          if (!batch) break;
-          if (g.chance(0.3)) kept.push_back(std::move(*batch));
-        }
-      } catch (const std::runtime_error&) {
-      }
+  Stopwatch watch, stop_watch;
+  auto loader = std::make_unique<Loader>(dataset, transform, options);
+  for (std::uint64_t starts = 1 + g.below(3); starts > 0; --starts) {
+    const auto epoch = static_cast<std::int64_t>(g.below(3));
+    watch.time([&] { loader->start(epoch); });
+    if (g.chance(0.3) && !stopper.joinable()) {
+      stopper = std::thread([&, pause = static_cast<std::int64_t>(g.below(500))] {
+        spin(pause);
+        stop_watch.time([&] { loader->stop(); });
+      });
     }
-    spin(static_cast<std::int64_t>(g.below(300)));
-    if (stopper.joinable()) stopper.join();
+    read_some(*loader, g, kept, watch);
   }
+  spin(static_cast<std::int64_t>(g.below(300)));
+  if (stopper.joinable()) stopper.join();
+  watch.time([&] { loader.reset(); });
   for (const Batch& batch : kept) batch.digest();
-  return seconds_since(begin);
+  return std::max(watch.longest(), stop_watch.longest());
 }
 
 TEST(LoaderAbandonment, NeverHangsAtAThousandRandomMoments) {
   for (std::uint64_t seed = 0; seed < 1000; ++seed) {
     ASSERT_LT(abandon(seed), 1.0) << "seed " << seed;
+  }
+}
+
+/// A picture whose decode takes long, from few pixels to make.
+test::ByteVector large_jpeg(bool progressive) {
+  const Image tile = test::make_picture(1000, 50, 1);
+  Image picture;
+  picture.resize(2000, 1500);
+  const MutableImageView to = picture.mutable_view();
+  for (int y = 0; y < picture.height(); ++y) {
+    for (int x = 0; x < picture.width(); x += tile.width()) {
+      std::memcpy(to.row(y) + 3 * x, tile.view().row(y % tile.height()), 3 * std::size_t{1000});
+    }
+  }
+  return test::encode_jpeg(picture.view(), {.quality = 95, .progressive = progressive});
+}
+
+TEST(LoaderAbandonment, DoesNotWaitForALargePicture) {
+  for (const bool progressive : {false, true}) {
+    auto dataset = std::make_shared<test::MemoryDataset>(
+        test::MemoryDataset::Settings{.size = 4},
+        std::vector<test::ByteVector>(4, large_jpeg(progressive)));
+    Loader loader(dataset, std::make_shared<test::MixTransform>(test::MixTransform::Settings{}),
+                  {.batch_size = 4, .workers = 2});
+    auto begin = Clock::now();
+    loader.start(0);
+    ASSERT_TRUE(loader.next().has_value());
+    const double whole = seconds_since(begin) / 2;  // two pictures each
+    std::vector<double> stops;
+    for (int i = 0; i < 9; ++i) {
+      loader.start(i);
+      spin(static_cast<std::int64_t>(whole * 1e6 * (1 + i) / 20));
+      begin = Clock::now();
+      loader.stop();
+      stops.push_back(seconds_since(begin));
+    }
+    std::sort(stops.begin(), stops.end());
+    EXPECT_LT(stops[4], whole / 8) << (progressive ? "progressive" : "baseline");
   }
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <opencv2/imgcodecs.hpp>
@@ -357,6 +358,28 @@ TEST(Decoder, NeedsOnlyStripsToReduceALargeJpeg) {
   reset_allocations();
   decoder.decode(bytes, {Fit::LongestSide, 1000}, {}, image);
   EXPECT_LT(allocations().peak_bytes, 3 * 1000 * 667 + (1 << 20));
+}
+
+TEST(Decoder, StopsBetweenRowsOnceItIsCalledOffAndWorksAgainAfterwards) {
+  std::atomic<bool> called_off = false;
+  Decoder decoder, other;
+  decoder.call_off_when(called_off);
+  for (const bool progressive : {false, true}) {
+    const ByteVector bytes =
+        encode_jpeg(make_picture(200, 100, 3).view(), {.progressive = progressive});
+    const auto choose = [&](int, int) {  // asked between the header and the first row
+      called_off = true;
+      return std::nullopt;
+    };
+    Image image, wanted;
+    EXPECT_THROW(decoder.decode_chosen(bytes, {}, choose, image), CalledOff);
+    EXPECT_THROW(decoder.decode(bytes, {}, {}, image), CalledOff);
+    EXPECT_THROW(decoder.convert_gray(ByteVector(4), 2, 2, {}, image), CalledOff);
+    called_off = false;
+    decoder.decode(bytes, {}, {}, image);
+    other.decode(bytes, {}, {}, wanted);
+    expect_same(image, wanted);
+  }
 }
 
 TEST(Decoder, ConvertsGreyPixels) {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,6 +20,12 @@ namespace brim {
 class DecodeError : public Error {
  public:
   using Error::Error;
+};
+
+/// Thrown by a decode that was called off.
+class CalledOff : public std::exception {
+ public:
+  const char* what() const noexcept override { return "the decode was called off"; }
 };
 
 /// Part of the upright image, as fractions of its width and height.
@@ -73,6 +81,9 @@ class Decoder {
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
 
+  /// From now on every decode throws CalledOff soon after `flag`, which must live as long, is true:
+  /// within a row of blocks of a JPEG, between the steps of other formats.
+  void call_off_when(const std::atomic<bool>& flag);
   /// Reads the header only. Throws DecodeError.
   ImageInfo inspect(std::span<const std::byte> encoded, const DecodeRequest& request = {});
   /// Decodes `encoded` (upright, 3-channel RGB). With `region`, only that part is decoded where the
