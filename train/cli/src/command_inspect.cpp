@@ -1,14 +1,12 @@
 // brim inspect: what brim sees in a file, a model, a data set, or the machine.
 #include <fmt/format.h>
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "account.h"
 #include "brim/cache/memory_budget.h"
+#include "brim/dataloader/byte_source.h"
 #include "brim/dataloader/decode.h"
 #include "brim/train/network.h"
 #include "config_options.h"
@@ -21,18 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-std::vector<std::byte> read_whole(const std::string& path) {
-  if (std::filesystem::is_directory(path)) throw Error("is a folder", {.file = path});
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw Error("cannot open", {.file = path});
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(in),
-                                std::istreambuf_iterator<char>()};
-  std::vector<std::byte> result(bytes.size());
-  std::transform(bytes.begin(), bytes.end(), result.begin(),
-                 [](char c) { return static_cast<std::byte>(c); });
-  return result;
-}
-
 double mean_of(const Image& image) {
   double sum = 0;
   for (const std::byte value : image.bytes()) sum += static_cast<double>(value);
@@ -43,12 +29,13 @@ void inspect_images(Program& program, const std::vector<std::string>& files, int
                     bool as_json) {
   Decoder decoder;
   Image image;
+  std::vector<std::byte> buffer;
   json rows = json::array();
   const DecodeRequest request =
       size > 0 ? DecodeRequest{DecodeRequest::Fit::LongestSide, size} : DecodeRequest{};
   for (const std::string& file : files) {
     try {
-      const auto bytes = read_whole(file);
+      const std::span<const std::byte> bytes = read_bytes({}, file, buffer);
       const ImageInfo info = decoder.inspect(bytes, request);
       decoder.decode(bytes, request, std::nullopt, image);
       const double mean = mean_of(image);
