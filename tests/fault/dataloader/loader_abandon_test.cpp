@@ -1,10 +1,13 @@
 // A consumer may stop reading, throw or destroy the loader at any moment.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <stop_token>
 #include <thread>
 
 #include "brim/dataloader/loader.h"
@@ -26,15 +29,51 @@ void spin(std::int64_t microseconds) {
   }
 }
 
-/// Remembers the longest call.
+/// Time in which the machine ran nothing of this process: it was stopped, or others had every
+/// processor. A thread of the workers' priority sleeps in short naps and counts what they take too
+/// long.
+class Heartbeat {
+ public:
+  Heartbeat() : last_(Clock::now()), thread_([this](const std::stop_token& stop) { beat(stop); }) {}
+
+  double missed_seconds() const {
+    const std::lock_guard lock(mutex_);
+    return missed_ + std::max(0.0, seconds_since(last_) - kNap);
+  }
+
+ private:
+  static constexpr double kNap = 0.02;  ///< a nap of 2 ms that took no longer is none missed
+
+  void beat(const std::stop_token& stop) {
+    ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + LoaderOptions{}.niceness);
+    while (!stop.stop_requested()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      const std::lock_guard lock(mutex_);
+      missed_ += std::max(0.0, seconds_since(last_) - kNap);
+      last_ = Clock::now();
+    }
+  }
+
+  mutable std::mutex mutex_;
+  Clock::time_point last_;
+  double missed_ = 0;
+  std::jthread thread_;
+};
+
+/// Remembers the longest call, in time that the machine had for this process.
 class Stopwatch {
  public:
   template <class Call>
   decltype(auto) time(Call&& call) {
+    static const Heartbeat heartbeat;
     struct Lap {
       Stopwatch& watch;
+      double missed = heartbeat.missed_seconds();
       Clock::time_point begin = Clock::now();
-      ~Lap() { watch.longest_ = std::max(watch.longest_, seconds_since(begin)); }
+      ~Lap() {
+        const double took = seconds_since(begin) - (heartbeat.missed_seconds() - missed);
+        watch.longest_ = std::max(watch.longest_, took);
+      }
     } lap{*this};
     return call();
   }
