@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 namespace brim::detail {
 namespace {
@@ -53,84 +55,114 @@ class LowPriority {
 /// them too, out of sight of ThreadSanitizer.
 std::atomic<std::uint64_t> calls_handed_over{0};
 
-/// What every call passes. It outlives the workers, because on a busy machine the library may bring
-/// a thread long after the loader that called it has gone: it ends with the last call.
+/// What every call passes. On a busy machine the library may bring a thread long after the workers
+/// that the call was for have gone: it finds the gate closed, or opened again for others.
 class Gate {
  public:
-  explicit Gate(int niceness) : normal_(::getpriority(PRIO_PROCESS, 0)), niceness_(niceness) {}
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-
-  /// A call is on its way.
-  void expect() {
+  /// Opens it for calls that carry the number returned.
+  std::uint64_t open(int niceness) {
     const std::lock_guard lock(mutex_);
-    ++expected_;
+    normal_ = ::getpriority(PRIO_PROCESS, 0);
+    niceness_ = niceness;
+    open_ = true;
+    return ++opening_;
   }
-
-  __attribute__((noinline)) void call(Workers::Function function, void* argument) {
-    calls_handed_over.load(std::memory_order_acquire);
-    const bool open = enter();
-    if (open) {
-      const LowPriority low(normal_, niceness_);
-      function(argument);
-    }
-    if (leave(open)) delete this;
-  }
-
   /// Lets no further call in and waits for those inside.
   void close() {
     std::unique_lock lock(mutex_);
     open_ = false;
     left_.wait(lock, [this] { return inside_ == 0; });
-    closed_ = true;
-    const bool last = expected_ == 0;
-    lock.unlock();
-    if (last) delete this;
+  }
+
+  __attribute__((noinline)) void pass(std::uint64_t opening, Workers::Function function,
+                                      void* argument) {
+    calls_handed_over.load(std::memory_order_acquire);
+    if (!enter(opening)) return;
+    {
+      const LowPriority low(normal_, niceness_);
+      function(argument);
+    }
+    leave();
   }
 
  private:
-  ~Gate() = default;
-  bool enter() {
+  bool enter(std::uint64_t opening) {
     const std::lock_guard lock(mutex_);
-    if (open_) ++inside_;
-    return open_;
+    if (!open_ || opening != opening_) return false;
+    ++inside_;
+    return true;
   }
-  /// True where nobody needs the gate any more.
-  bool leave(bool was_inside) {
+  void leave() {
     const std::lock_guard lock(mutex_);
-    if (was_inside && --inside_ == 0 && !open_) left_.notify_all();
-    return --expected_ == 0 && closed_;
+    if (--inside_ == 0 && !open_) left_.notify_all();
   }
 
-  const int normal_, niceness_;
   std::mutex mutex_;
   std::condition_variable left_;
-  bool open_ = true, closed_ = false;
-  int expected_ = 0;  ///< calls enqueued and not ended
-  int inside_ = 0;    ///< calls begun and not ended
+  int normal_ = 0, niceness_ = 0;
+  bool open_ = false;
+  std::uint64_t opening_ = 0;
+  int inside_ = 0;  ///< calls
+};
+
+/// All gates, as many as loaders lived at once. They are used again and never destroyed, not even
+/// at the program's end: a late thread may still come to one.
+class Gates {
+ public:
+  static Gates& instance() {
+    static auto* const gates = new Gates;
+    return *gates;
+  }
+  Gate* take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) {
+      all_.push_back(std::make_unique<Gate>());
+      free_.reserve(all_.size());
+      return all_.back().get();
+    }
+    Gate* gate = free_.back();
+    free_.pop_back();
+    return gate;
+  }
+  void give_back(Gate* gate) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(gate);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Gate>> all_{};
+  std::vector<Gate*> free_{};
 };
 
 }  // namespace
 
 struct Workers::Impl {
   Impl(int count, int niceness)
-      : ceiling(shared_ceiling()), arena(std::max(count, 1), 0), gate(new Gate(niceness)) {}
-  ~Impl() { gate->close(); }
+      : ceiling(shared_ceiling()),
+        arena(std::max(count, 1), 0),
+        gate(Gates::instance().take()),
+        opening(gate->open(niceness)) {}
+  ~Impl() {
+    gate->close();
+    Gates::instance().give_back(gate);
+  }
 
   std::shared_ptr<tbb::global_control> ceiling;
   tbb::task_arena arena;
   Gate* gate;
+  std::uint64_t opening;
 };
 
 Workers::Workers(int count, int niceness) : impl_(std::make_unique<Impl>(count, niceness)) {}
 Workers::~Workers() = default;
 
 void Workers::enqueue(Function function, void* argument) {
-  impl_->gate->expect();
   calls_handed_over.fetch_add(1, std::memory_order_release);
   // The library carries the captured words to another thread unseen by ThreadSanitizer.
-  impl_->arena.enqueue([ gate = impl_->gate, function, argument ]() __attribute__((
-      no_sanitize("thread"))) { gate->call(function, argument); });
+  impl_->arena.enqueue(
+      [ gate = impl_->gate, opening = impl_->opening, function, argument ]()
+          __attribute__((no_sanitize("thread"))) { gate->pass(opening, function, argument); });
 }
 
 }  // namespace brim::detail

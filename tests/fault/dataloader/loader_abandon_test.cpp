@@ -158,7 +158,7 @@ TEST(LoaderAbandonment, DoesNotWaitForALargePicture) {
         test::MemoryDataset::Settings{.size = 4},
         std::vector<test::ByteVector>(4, large_jpeg(progressive)));
     Loader loader(dataset, std::make_shared<test::MixTransform>(test::MixTransform::Settings{}),
-                  {.batch_size = 4, .workers = 2});
+                  {.batch_size = 4, .workers = 2, .niceness = 0});
     auto begin = Clock::now();
     loader.start(0);
     ASSERT_TRUE(loader.next().has_value());
