@@ -1,6 +1,7 @@
 # make quickstart   installs packages, builds, makes example data, tunes and trains a detector on it
 # make test         installs packages, builds the program and the tests, runs the fast tests
-# make test-slow    the long campaigns: faults, properties, fuzzing
+# make test-slow    the long campaigns: faults and properties
+# make fuzz         builds the fuzz targets with clang and runs each for a minute
 # make bench        builds and runs the benchmarks
 # make bench-autotune   how well the tuner predicts memory: about 200 held-out cases, resumable
 BUILD ?= build/release
@@ -10,12 +11,14 @@ JOBS ?= $(shell nproc)
 KILLS ?= 250
 # random commands under random memory limits
 CASES ?= 60
+# of each fuzz target
+SECONDS_EACH ?= 60
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := $(shell sed -n 's/^| `\([a-z0-9.+-]*\)` |.*/\1/p' docs/dependencies.md)
 GARMENTS ?= data/garments
 CMAKE_FLAGS := -G Ninja -DCMAKE_BUILD_TYPE=Release $(if $(TORCH),-DCMAKE_PREFIX_PATH=$(TORCH))
 
-.PHONY: deps build program quickstart test test-slow bench bench-autotune format check-format clean
+.PHONY: deps build program quickstart test test-slow fuzz bench bench-autotune format check-format clean
 
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null \
@@ -44,6 +47,12 @@ test: build
 test-slow: build
 	BRIM_TEST_KILLS=$(KILLS) BRIM_TEST_CASES=$(CASES) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
+
+fuzz: deps
+	cmake -S . -B build/fuzz $(CMAKE_FLAGS) -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DBRIM_FUZZ=ON \
+	  -DBRIM_SANITIZE=address,undefined -DBRIM_WITH_TORCH=OFF -DBRIM_BUILD_EXAMPLES=OFF
+	cmake --build build/fuzz -j $(JOBS) --target $(patsubst tests/fuzz/%.cpp,%,$(filter-out %weights_fuzz.cpp,$(wildcard tests/fuzz/*_fuzz.cpp)))
+	./tests/fuzz/run build/fuzz $(SECONDS_EACH)
 
 bench: deps
 	cmake -S . -B $(BUILD) $(CMAKE_FLAGS) -DBRIM_BUILD_BENCHMARKS=ON
