@@ -37,9 +37,22 @@ std::uint32_t checksum_of(const SegmentRecord& record) {
       checksum64(bytes.first(offsetof(SegmentRecord, record_checksum))));
 }
 
-bool all_zero(const SegmentRecord& record) {
-  static constexpr SegmentRecord kZero{};
-  return std::memcmp(&record, &kZero, kRecord) == 0;
+bool all_bytes(std::span<const std::byte> bytes, unsigned char value) {
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [value](std::byte byte) { return byte == std::byte{value}; });
+}
+
+bool all_bytes(const SegmentRecord& record, unsigned char value) {
+  return all_bytes(std::as_bytes(std::span(&record, 1)), value);
+}
+
+/// Whether the record at `offset` is one that its writer was killed in the middle of: the kernel
+/// copies a write page by page and stops between two of them.
+bool torn_between_pages(const SegmentRecord& record, std::uint64_t offset) {
+  const std::uint64_t first = kPage - offset % kPage;
+  if (first >= kRecord) return false;
+  const auto bytes = std::as_bytes(std::span(&record, 1));
+  return all_bytes(bytes.first(first), 0) != all_bytes(bytes.subspan(first), 0);
 }
 
 std::uint64_t random_id() {
@@ -142,9 +155,12 @@ std::unique_ptr<DiskSegment> DiskSegment::open(const std::string& path, SegmentS
   return nullptr;
 }
 
-std::int64_t DiskSegment::scan(
-    const std::function<void(const SegmentRecord&, std::uint32_t)>& function) {
+std::int64_t DiskSegment::scan(const Visit& visit) {
   const std::lock_guard lock(mutex_);
+  return scan_locked(visit);
+}
+
+std::int64_t DiskSegment::scan_locked(const Visit& visit) {
   std::int64_t damaged = 0;
   std::vector<SegmentRecord> block(64);
   while (true) {
@@ -155,20 +171,17 @@ std::int64_t DiskSegment::scan(
     if (count == 0 || !read(records_begin(records_ + count), std::as_writable_bytes(part))) break;
     std::uint64_t seen = 0;
     for (; seen < count; ++seen) {
-      const SegmentRecord& record = part[count - 1 - seen];
-      if (all_zero(record)) break;
-      const bool intact = record.intact() && record.offset() >= sizeof(SegmentHeader) &&
-                          record.offset() <= segment_bytes_ &&
-                          record.length <= segment_bytes_ - record.offset();
-      if (!intact) {
-        const auto* raw = reinterpret_cast<const unsigned char*>(&record);
-        damaged +=
-            std::all_of(raw, raw + kRecord, [](unsigned char c) { return c == 0xFF; }) ? 0 : 1;
+      SegmentRecord& record = part[count - 1 - seen];
+      if (all_bytes(record, 0)) break;
+      const bool last = seen + 1 == count || all_bytes(part[count - 2 - seen], 0);
+      if (!fits(record) && last && unfinished(record, records_ + seen)) break;
+      if (!fits(record)) {
+        damaged += all_bytes(record, 0xFF) ? 0 : 1;
         continue;
       }
       data_end_ = std::max(data_end_, (record.offset() + record.length + kSegmentUnit - 1) /
                                           kSegmentUnit * kSegmentUnit);
-      function(record, static_cast<std::uint32_t>(records_ + seen));
+      visit(record, static_cast<std::uint32_t>(records_ + seen));
     }
     records_ += seen;
     if (seen < count) break;
@@ -178,22 +191,34 @@ std::int64_t DiskSegment::scan(
   return damaged;
 }
 
-bool DiskSegment::own() {
+bool DiskSegment::fits(const SegmentRecord& record) const {
+  return record.intact() && record.offset() >= sizeof(SegmentHeader) &&
+         record.offset() <= segment_bytes_ && record.length <= segment_bytes_ - record.offset();
+}
+
+bool DiskSegment::unfinished(SegmentRecord& record, std::uint64_t number) const {
+  if (!owned_) {
+    // Without a writer the record is what it will stay; it may have been completed meanwhile.
+    if (!lock_file(file_, LockKind::Shared, 0)) return true;
+    const bool whole = read(records_begin(number + 1), bytes_of(record));
+    unlock_file(file_);
+    if (!whole || all_bytes(record, 0)) return true;
+    if (fits(record)) return false;
+  }
+  return torn_between_pages(record, records_begin(number + 1));
+}
+
+bool DiskSegment::own(const Visit& visit, std::int64_t& damaged) {
   const std::lock_guard lock(mutex_);
   if (owned_) return true;
   const int flags = ::fcntl(file_.get(), F_GETFL);
   if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) return false;
   if (!lock_file(file_, LockKind::Exclusive, 0)) return false;
-  // After a power loss records may lie beyond a hole; such a segment is read but not continued.
-  std::vector<SegmentRecord> beyond(
-      std::min<std::uint64_t>(256, (records_begin(records_) - data_end_) / kRecord));
-  const bool clean =
-      read(records_begin(records_ + beyond.size()), std::as_writable_bytes(std::span(beyond))) &&
-      std::all_of(beyond.begin(), beyond.end(), all_zero);
-  owned_ = clean;
+  owned_ = true;
   owner_pid_ = ::getpid();
+  damaged += scan_locked(visit);  // what its former owner added since it was looked at
   // What a killed process wrote and never published must not be taken for records later.
-  if (!clean || !trim_locked()) {
+  if (!ends_clean() || !trim_locked()) {
     owned_ = false;
     unlock_file(file_);
     return false;
@@ -201,6 +226,18 @@ bool DiskSegment::own() {
   data_allocated_ = data_end_;
   records_allocated_ = records_reserved_ = records_;
   return true;
+}
+
+/// After a power loss records may lie beyond a hole; such a segment is read but not continued.
+bool DiskSegment::ends_clean() const {
+  const std::uint64_t room = (records_begin(records_) - data_end_) / kRecord;
+  std::vector<SegmentRecord> beyond(std::min<std::uint64_t>(256, room));
+  if (beyond.empty()) return true;
+  if (!read(records_begin(records_ + beyond.size()), std::as_writable_bytes(std::span(beyond))))
+    return false;
+  if (torn_between_pages(beyond.back(), records_begin(records_ + 1))) beyond.pop_back();
+  return std::all_of(beyond.begin(), beyond.end(),
+                     [](const SegmentRecord& record) { return all_bytes(record, 0); });
 }
 
 bool DiskSegment::preallocate(std::uint64_t from, std::uint64_t length) const {

@@ -72,6 +72,7 @@ class DiskSegment {
  public:
   /// Asks for `bytes` more of disk under the directory's cap.
   using Allow = std::function<bool(std::int64_t bytes)>;
+  using Visit = std::function<void(const SegmentRecord& record, std::uint32_t index)>;
 
   /// Makes a segment in `directory` that appears under its final name only when it is complete,
   /// owned by this process. Throws std::system_error.
@@ -80,13 +81,14 @@ class DiskSegment {
 
   ~DiskSegment();
 
-  /// Calls `function(record, index)` for each intact record not seen before; returns how many
-  /// damaged ones were passed over.
-  std::int64_t scan(const std::function<void(const SegmentRecord&, std::uint32_t)>& function);
+  /// Calls `visit(record, index)` for each intact record not seen before; returns how many
+  /// damaged ones were passed over. A last record whose writer is not done with it, or was killed
+  /// over it, is not there yet.
+  std::int64_t scan(const Visit& visit);
 
-  /// Becomes the one that appends here; false while another process is, or for ever if its end
-  /// is not clean.
-  bool own();
+  /// Becomes the one that appends here, after a last scan that adds to `damaged`; false while
+  /// another process is, or for ever if its end is not clean.
+  bool own(const Visit& visit, std::int64_t& damaged);
 
   struct Place {
     std::uint64_t offset;
@@ -113,6 +115,11 @@ class DiskSegment {
   std::uint64_t records_begin(std::uint64_t count) const {
     return segment_bytes_ - count * sizeof(SegmentRecord);
   }
+  std::int64_t scan_locked(const Visit& visit);
+  bool fits(const SegmentRecord& record) const;
+  /// Of a last record that is not intact; reads it again when no process is writing.
+  bool unfinished(SegmentRecord& record, std::uint64_t number) const;
+  bool ends_clean() const;
   bool allocate(std::uint64_t data_end, std::uint64_t records, const Allow& allow);
   bool preallocate(std::uint64_t from, std::uint64_t length) const;
   void trim();

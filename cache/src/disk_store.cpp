@@ -212,8 +212,10 @@ class DiskStore final : public Store {
     for (const auto& candidate : segments_) {
       if (candidate.get() == writer_ || tried_.contains(candidate.get())) continue;
       tried_.insert(candidate.get());
-      if (!candidate->own()) continue;
-      index(*candidate);  // what its former owner added since it was looked at
+      std::int64_t damaged = 0;
+      const bool owned = candidate->own(indexer(*candidate), damaged);
+      counters_.damaged(damaged);
+      if (!owned) continue;
       segment = candidate.get();
       if (auto place = candidate->reserve(size, allow, refused)) {
         writer_ = segment;
@@ -272,13 +274,13 @@ class DiskStore final : public Store {
       }
     }
     for (const auto& segment : segments_)
-      if (segment.get() != writer_) index(*segment);
+      if (segment.get() != writer_) counters_.damaged(segment->scan(indexer(*segment)));
     refresh_due_.store((Clock::now() + kRefreshEvery).time_since_epoch().count());
   }
 
-  /// Under mutex_.
-  void index(DiskSegment& segment) {
-    counters_.damaged(segment.scan([&](const SegmentRecord& record, std::uint32_t number) {
+  /// Takes a record of `segment` into the index.
+  DiskSegment::Visit indexer(DiskSegment& segment) {
+    return [this, &segment](const SegmentRecord& record, std::uint32_t number) {
       const Entry entry{.segment = &segment,
                         .offset = record.offset(),
                         .checksum = record.checksum(),
@@ -288,7 +290,7 @@ class DiskStore final : public Store {
       Shard& shard = shard_of(key);
       const std::lock_guard lock(shard.mutex);
       if (shard.map.insert(key, entry)) entries_.fetch_add(1);
-    }));
+    };
   }
 
   DiskDirectory directory_;

@@ -112,8 +112,10 @@ void RamShare::write_records() {
   std::vector<Record> records = others_;
   if (memory_)
     records.push_back({.pid = owner_pid_, .descriptor = memory_.get(), .inode = inode_of(memory_)});
-  if (::ftruncate(register_.get(), 0) != 0) return;
-  register_.write_at(0, std::as_bytes(std::span(records)), path_);
+  const auto bytes = std::as_bytes(std::span(records));
+  // Never empty in between: a process killed here must not take the others out of the register.
+  register_.write_at(0, bytes, path_);
+  [[maybe_unused]] const int cut = ::ftruncate(register_.get(), static_cast<off_t>(bytes.size()));
 }
 
 std::unique_ptr<RamShare> RamShare::join(const std::string& name, const Found& found,

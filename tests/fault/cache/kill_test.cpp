@@ -1,8 +1,12 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <thread>
 
@@ -184,6 +188,78 @@ TEST(KilledDisk, WhileMakingASegmentLeavesNoOrphan) {
   write_file(folder.file("new-segment-0123456789abcdef.brim"), "half made");
   const auto store = make_disk_store({.directory = folder.path().string(), .byte_limit = 1 << 20});
   EXPECT_FALSE(std::filesystem::exists(folder.file("new-segment-0123456789abcdef.brim")));
+}
+
+/// A disk store of one segment whose last record lies in two pages.
+class RecordInTwoPages : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kValues = 114;
+  static constexpr std::uint64_t kRecordAt = (1 << 20) - 36 * kValues;
+  static constexpr std::uint64_t kFirst = 4096 - kRecordAt % 4096;
+  static_assert(kFirst < 36);
+
+  RecordInTwoPages() {
+    const auto store = open();
+    for (std::uint64_t i = 0; i < kValues; ++i) store->put(key_of(i), value_of(i, 100), 1);
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+      if (entry.path().extension() == ".brim") file_ = entry.path().string();
+    whole_ = read_file(file_).substr(kRecordAt, 36);
+  }
+
+  std::shared_ptr<Store> open() const {
+    return make_disk_store(
+        {.directory = folder_.path().string(), .byte_limit = 8 << 20, .segment_bytes = 1 << 20});
+  }
+
+  void write_record(const std::string& bytes) const {
+    std::fstream file(file_, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(kRecordAt).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  }
+  void write_half_of_the_record() const {
+    write_record(whole_.substr(0, kFirst) + std::string(36 - kFirst, '\0'));
+  }
+
+  TempDir folder_;
+  std::string file_, whole_;
+};
+
+TEST_F(RecordInTwoPages, IsNotThereWhenItsWriterWasKilledBetweenThem) {
+  write_half_of_the_record();
+  const std::uint64_t last = kValues - 1;
+  {
+    const auto store = open();
+    Blob blob;
+    EXPECT_FALSE(store->get(key_of(last), blob));
+    EXPECT_EQ(store->stats().damaged, 0) << "nothing that was there is damaged";
+    EXPECT_EQ(store->put(key_of(last), value_of(last, 100), 1), PutResult::Stored);
+  }
+  EXPECT_EQ(read_file(file_).substr(kRecordAt, 36), whole_) << "the segment was not continued";
+  EXPECT_EQ(open()->stats().entries, static_cast<std::int64_t>(kValues));
+}
+
+TEST_F(RecordInTwoPages, IsSeenOnceItsWriterIsDone) {
+  const int writer = ::open(file_.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(writer, LOCK_EX | LOCK_NB), 0);
+  write_half_of_the_record();
+  const auto store = open();
+  EXPECT_EQ(store->stats().entries, static_cast<std::int64_t>(kValues) - 1);
+  EXPECT_EQ(store->stats().damaged, 0);
+  write_record(whole_);
+  Blob blob;
+  const auto start = std::chrono::steady_clock::now();
+  while (!store->get(key_of(kValues - 1), blob)) {
+    ASSERT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(store->stats().damaged, 0);
+  ::close(writer);
+}
+
+TEST_F(RecordInTwoPages, IsDamagedWhenABitFlippedInIt) {
+  std::string flipped = whole_;
+  flipped[3] ^= 4;
+  write_record(flipped);
+  EXPECT_EQ(open()->stats().damaged, 1);
 }
 
 TEST(LmdbStore, SeesGrowthByAnotherProcess) {
