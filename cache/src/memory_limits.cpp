@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "brim/cache/memory_budget.h"
+#include "brim/cache/process_memory.h"
 #include "cgroup.h"
 
 namespace brim {
@@ -28,7 +29,7 @@ Own read_own(const std::string& prefix) {
   const std::int64_t shmem = field(status, "RssShmem").value_or(0);
   return {.resident = field(status, "VmRSS").value_or(0),
           .unreclaimable = anonymous + shmem,
-          .address_space = field(status, "VmSize").value_or(0),
+          .address_space = field(status, "VmSize").value_or(0) - idle_address_space(),
           .data = field(status, "VmData").value_or(0)};
 }
 

@@ -6,6 +6,8 @@
 #include <bit>
 #include <new>
 
+#include "brim/cache/process_memory.h"
+
 namespace brim::detail {
 namespace {
 constexpr std::size_t kHeader = PageHeap::kAlignment;
@@ -40,11 +42,12 @@ PageHeap::PageHeap(std::size_t virtual_bytes, Pages pages) {
   base_ = round_up(mapping_, kChunk);
   end_ = base_ + want;
   committed_.assign(want / kChunk, false);
+  add_idle_address_space(static_cast<std::int64_t>(mapping_bytes_));
   // Only advice; it may be refused.
   ::madvise(reinterpret_cast<void*>(base_), want,
             pages == Pages::Huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   if (!commit(base_, base_ + kHeader, SIZE_MAX)) {
-    ::munmap(found, mapping_bytes_);
+    unmap();
     throw std::bad_alloc();
   }
   auto* all = reinterpret_cast<Block*>(base_);
@@ -53,7 +56,13 @@ PageHeap::PageHeap(std::size_t virtual_bytes, Pages pages) {
 }
 
 PageHeap::~PageHeap() {
+  unmap();
+}
+
+void PageHeap::unmap() {
   ::munmap(reinterpret_cast<void*>(mapping_), mapping_bytes_);
+  add_idle_address_space(static_cast<std::int64_t>(committed_bytes()) -
+                         static_cast<std::int64_t>(mapping_bytes_));
 }
 
 std::size_t PageHeap::block_bytes(std::size_t bytes) {
@@ -154,6 +163,7 @@ bool PageHeap::commit(std::uintptr_t begin, std::uintptr_t end, std::size_t limi
     std::fill(committed_.begin() + static_cast<std::ptrdiff_t>(chunk),
               committed_.begin() + static_cast<std::ptrdiff_t>(stop), true);
     committed_chunks_ += stop - chunk;
+    add_idle_address_space(-static_cast<std::int64_t>((stop - chunk) * kChunk));
     chunk = stop;
   }
   return true;
@@ -230,6 +240,7 @@ std::size_t PageHeap::release_block(Block* block, std::size_t bytes) {
     std::fill(committed_.begin() + static_cast<std::ptrdiff_t>(first),
               committed_.begin() + static_cast<std::ptrdiff_t>(last), false);
     committed_chunks_ -= last - first;
+    add_idle_address_space(static_cast<std::int64_t>(length));
     given += length;
     first = last;
   }

@@ -56,6 +56,7 @@ class PageHeap {
     int first, second;
   };
 
+  void unmap();
   static Bin bin_of(std::size_t size);
   Block* find(std::size_t size);
   void insert(Block* block);

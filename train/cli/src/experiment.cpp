@@ -1,5 +1,7 @@
 #include "experiment.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -122,6 +124,10 @@ std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t 
   const MemoryLimits limits = read_memory_limits(byte_limit);
   // Limits on address space and data count whole stacks: of workers, compute threads and a few.
   if (limits.decided_by.starts_with("RLIMIT")) growth += kStack * (2 * available_cpus() + 4);
+  // Each arena of malloc sets 64 MiB of address space aside, and every thread would like its own.
+  if (std::any_of(limits.all.begin(), limits.all.end(),
+                  [](const MemoryLimit& limit) { return limit.source == "RLIMIT_AS"; }))
+    ::mallopt(M_ARENA_MAX, 2);
   return MemoryBudget::make({.byte_limit = byte_limit, .base_bytes = limits.own_resident + growth});
 }
 

@@ -8,4 +8,10 @@ namespace brim {
 /// of /proc/self/statm: cheap enough for every line that is shown, unlike read_memory_limits().
 std::int64_t resident_bytes();
 
+/// Address space that this process has set aside for itself and that holds nothing yet: under a
+/// limit on address space it is still to be had. Who reserves such a stretch adds its length, takes
+/// off what it makes memory of, and adds what it gives back. Any thread.
+void add_idle_address_space(std::int64_t bytes);
+std::int64_t idle_address_space();
+
 }  // namespace brim
