@@ -45,7 +45,7 @@ std::shared_ptr<Store> make_store(const CacheOptions& options) {
            .byte_limit = options.byte_limit,
            .budget = options.budget});
     case CacheMode::Tiered:
-      return make_tiered_store(ram(0), disk());
+      return make_tiered_store(ram(0), disk(), options.budget);
   }
   return nullptr;
 }

@@ -1,32 +1,44 @@
+#include <chrono>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "brim/cache/stores.h"
 #include "counters.h"
+#include "promotion.h"
 
 namespace brim {
 namespace {
 
 class TieredStore final : public Store {
  public:
-  TieredStore(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow)
-      : fast_(std::move(fast)), slow_(std::move(slow)) {}
+  TieredStore(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow,
+              std::shared_ptr<MemoryBudget> budget)
+      : fast_(std::move(fast)),
+        slow_(std::move(slow)),
+        budget_(std::move(budget)),
+        promotion_([this] { return room(); }) {}
 
   bool get(const CacheKey& key, Blob& blob) override {
     if (fast_->get(key, blob)) return counters_.count_lookup(true);
+    const Clock::time_point begin = Clock::now();
     const bool found = slow_->get(key, blob);
-    if (found) fast_->put(key, blob.bytes, 0);
+    const std::chrono::nanoseconds took = Clock::now() - begin;
+    if (found && promotion_.was_read(key, blob.bytes.size(), took.count()))
+      fast_->put(key, blob.bytes, took.count());
     return counters_.count_lookup(found);
   }
 
   PutResult put(const CacheKey& key, std::span<const std::byte> value,
                 std::int64_t cost_ns) override {
-    const PutResult fast = fast_->put(key, value, cost_ns);
     const PutResult slow = slow_->put(key, value, cost_ns);
     // The slow tier outlives the fast one, so its word counts where it keeps the value.
-    for (const PutResult result : {slow, fast})
-      if (result == PutResult::Stored || result == PutResult::AlreadyThere)
-        return counters_.count(result);
+    if (holds(slow)) {
+      if (promotion_.was_put(key, value.size())) fast_->put(key, value, cost_ns);
+      return counters_.count(slow);
+    }
+    const PutResult fast = fast_->put(key, value, cost_ns);  // saves making the value: all there is
+    if (holds(fast)) return counters_.count(fast);
     const bool full = slow == PutResult::Full || fast == PutResult::Full;
     return counters_.count(full ? PutResult::Full : PutResult::Failed);
   }
@@ -78,15 +90,30 @@ class TieredStore final : public Store {
   std::string describe() const override { return fast_->describe() + " over " + slow_->describe(); }
 
  private:
-  std::shared_ptr<Store> fast_;
-  std::shared_ptr<Store> slow_;
+  using Clock = std::chrono::steady_clock;
+
+  static bool holds(PutResult result) {
+    return result == PutResult::Stored || result == PutResult::AlreadyThere;
+  }
+
+  /// Bytes that the fast tier may hold.
+  std::int64_t room() const {
+    const StoreStats stats = fast_->stats();
+    if (stats.byte_limit > 0) return stats.byte_limit;
+    return budget_ != nullptr ? stats.bytes + budget_->available() : INT64_MAX;
+  }
+
+  const std::shared_ptr<Store> fast_, slow_;
+  const std::shared_ptr<MemoryBudget> budget_;
+  detail::Promotion promotion_;
   detail::Counters counters_;
 };
 
 }  // namespace
 
-std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow) {
-  return std::make_shared<TieredStore>(std::move(fast), std::move(slow));
+std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow,
+                                         std::shared_ptr<MemoryBudget> budget) {
+  return std::make_shared<TieredStore>(std::move(fast), std::move(slow), std::move(budget));
 }
 
 }  // namespace brim

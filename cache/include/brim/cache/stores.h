@@ -59,8 +59,12 @@ struct LmdbStoreOptions {
 /// child's calls miss or fail; they never touch the environment.
 std::shared_ptr<Store> make_lmdb_store(const LmdbStoreOptions& options);
 
-/// `fast` in front of `slow`: reads try fast first, puts go to both where there is room.
-std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow);
+/// `fast` in front of `slow`: reads try fast first. Puts go to slow, and to fast what slow does not
+/// keep; of the rest, once a part of the values has been read a second time, fast takes those whose
+/// reading takes longest per byte. `budget` is the one fast takes its memory from where it has no
+/// byte limit of its own.
+std::shared_ptr<Store> make_tiered_store(std::shared_ptr<Store> fast, std::shared_ptr<Store> slow,
+                                         std::shared_ptr<MemoryBudget> budget = nullptr);
 
 struct WatchOptions {
   double tolerance = 0.02;            ///< a hit may cost so much more than making the value
