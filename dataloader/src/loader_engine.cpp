@@ -230,6 +230,8 @@ LoaderStatistics Engine::statistics() const {
   s.decoded_bytes -= base_.decoded_bytes;
   s.cache_hits -= base_.cache_hits;
   s.cache_misses -= base_.cache_misses;
+  s.cache_kept -= base_.cache_kept;
+  s.cache_kept_bytes -= base_.cache_kept_bytes;
   s.bad_samples -= base_.bad_samples;
   s.samples = delivered_samples_;
   s.batches = delivered_;

@@ -165,7 +165,7 @@ std::span<const std::byte> SourceLoader::encoded(const Record& record, LoadScrat
   scratch.recorder.add(Stage::Read, cost);
   if (worth_offering()) {
     const StageTimer timer(scratch.recorder, Stage::Cache);
-    offer(key, bytes, cost);
+    offer(key, scratch.rewriter.rewrite(bytes), cost, scratch.recorder);
     pacer_.kept(now_ns() - begin - cost, cost, false);
   }
   return bytes;
@@ -204,7 +204,7 @@ void SourceLoader::offer_decoded(const CacheKey& key, std::int64_t cost_ns, Load
   static_assert(sizeof header == Image::kHeadroom);
   const std::span<std::byte> value = image.image.bytes_with_headroom();
   std::memcpy(value.data(), &header, sizeof header);
-  offer(key, value, cost_ns);
+  offer(key, value, cost_ns, scratch.recorder);
 }
 
 bool SourceLoader::worth_offering() {
@@ -214,8 +214,9 @@ bool SourceLoader::worth_offering() {
 }
 
 void SourceLoader::offer(const CacheKey& key, std::span<const std::byte> value,
-                         std::int64_t cost_ns) {
+                         std::int64_t cost_ns, WorkerRecorder& recorder) {
   const PutResult result = cache_->put(key, value, cost_ns);
+  if (result == PutResult::Stored) recorder.add_kept(static_cast<std::int64_t>(value.size()));
   if (result == PutResult::Full || result == PutResult::Failed) {
     skip_offers_.store(kOffersSkippedWhenFull, std::memory_order_relaxed);
   }

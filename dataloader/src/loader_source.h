@@ -12,6 +12,7 @@
 #include "brim/dataloader/decode.h"
 #include "brim/dataloader/loader_options.h"
 #include "brim/dataloader/transform.h"
+#include "decode_rewrite.h"
 #include "fill_pacer.h"
 #include "quarantine.h"
 #include "statistics_recorder.h"
@@ -39,6 +40,7 @@ struct RegionQuery {
 struct LoadScratch {
   explicit LoadScratch(const DecodeLimits& limits) : decoder(limits) {}
   Decoder decoder;
+  JpegRewriter rewriter;
   RecordScratch record;
   Blob blob;
   std::vector<std::byte> file;
@@ -74,7 +76,8 @@ class SourceLoader {
   std::span<const std::byte> encoded(const Record& record, LoadScratch& scratch);
   void offer_decoded(const CacheKey& key, std::int64_t cost_ns, LoadScratch& scratch,
                      LoadedImage& image);
-  void offer(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns);
+  void offer(const CacheKey& key, std::span<const std::byte> value, std::int64_t cost_ns,
+             WorkerRecorder& recorder);
   bool worth_offering();
   CacheKey key_of(const Record& record) const;
   bool cacheable(const Record& record) const;

@@ -39,6 +39,8 @@ void WorkerRecorder::add_to(std::array<StageCounts, kStages>& totals,
   sums.decoded_bytes += decoded_bytes_.load(std::memory_order_relaxed);
   sums.cache_hits += hits_.load(std::memory_order_relaxed);
   sums.cache_misses += misses_.load(std::memory_order_relaxed);
+  sums.cache_kept += kept_.load(std::memory_order_relaxed);
+  sums.cache_kept_bytes += kept_bytes_.load(std::memory_order_relaxed);
 }
 
 }  // namespace detail

@@ -52,6 +52,10 @@ class WorkerRecorder {
   void add_decoded(std::int64_t bytes) { bump(decoded_bytes_, bytes); }
   void add_hit() { bump(hits_, 1); }
   void add_miss() { bump(misses_, 1); }
+  void add_kept(std::int64_t bytes) {
+    bump(kept_, 1);
+    bump(kept_bytes_, bytes);
+  }
   void add_to(std::array<StageCounts, kStages>& totals, LoaderStatistics& sums) const;
 
  private:
@@ -64,7 +68,7 @@ class WorkerRecorder {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }
   std::array<Counters, kStages> counters_{};
-  Counter decoded_bytes_{0}, hits_{0}, misses_{0};
+  Counter decoded_bytes_{0}, hits_{0}, misses_{0}, kept_{0}, kept_bytes_{0};
 };
 
 /// Times one stage from construction to destruction.

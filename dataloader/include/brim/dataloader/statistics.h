@@ -23,10 +23,17 @@ struct LoaderStatistics {
   std::int64_t worker_idle_ns = 0;    ///< summed over workers: no work, queue full
   std::int64_t decoded_bytes = 0;
   std::int64_t cache_hits = 0, cache_misses = 0;
+  std::int64_t cache_kept = 0, cache_kept_bytes = 0;  ///< values that the cache took in
   std::int64_t bad_samples = 0;
   double mean_ready_batches = 0;  ///< queue depth seen by the consumer
   int workers = 0;
   std::vector<StageStatistics> stages{};
+
+  /// Share of the lookups that the cache answered; 0 without a lookup.
+  double hit_rate() const {
+    const std::int64_t all = cache_hits + cache_misses;
+    return all > 0 ? static_cast<double>(cache_hits) / static_cast<double>(all) : 0;
+  }
 };
 
 /// One sentence saying what limited the run and what would remove it, e.g.
