@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/process_memory.h"
 
 extern char** environ;
 
@@ -24,6 +25,10 @@ namespace brim::autotune {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// For machine code that libraries make and the stacks of their threads: oneDNN dies where it gets
+/// none, so the shortage must show in the pool, which throws.
+constexpr std::int64_t kOutsideThePool = std::int64_t{192} << 20;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -175,12 +180,13 @@ void enter_probe_process(std::int64_t data_limit_bytes) {
     static_cast<void>(ignored);  // a hint to the kernel; without the right to give it, go on
     close(fd);
   }
-  if (data_limit_bytes > 0) {
-    rlimit limit{};
-    getrlimit(RLIMIT_DATA, &limit);
-    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, static_cast<rlim_t>(data_limit_bytes));
-    setrlimit(RLIMIT_DATA, &limit);
-  }
+  if (data_limit_bytes <= 0) return;
+  rlimit limit{};
+  getrlimit(RLIMIT_DATA, &limit);
+  const auto wanted =
+      static_cast<rlim_t>(private_address_space() + kOutsideThePool + data_limit_bytes);
+  limit.rlim_cur = std::min(limit.rlim_max, wanted);
+  setrlimit(RLIMIT_DATA, &limit);
 }
 
 std::string to_json(const Measurement& m) {

@@ -16,6 +16,13 @@ std::int64_t resident_bytes() {
   return in >> pages >> resident ? resident * ::sysconf(_SC_PAGESIZE) : 0;
 }
 
+std::int64_t private_address_space() {
+  std::ifstream in("/proc/self/statm");
+  std::int64_t pages = 0;  // size, resident, shared, text, lib, data
+  for (int field = 0; field < 6; ++field) in >> pages;
+  return in ? pages * ::sysconf(_SC_PAGESIZE) : 0;
+}
+
 void add_idle_address_space(std::int64_t bytes) {
   g_idle_address_space.fetch_add(bytes, std::memory_order_relaxed);
 }

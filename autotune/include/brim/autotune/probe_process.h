@@ -51,8 +51,8 @@ class ProbeProcess {
 int serve_probes(const std::function<Measurement(std::int64_t batch)>& measure);
 
 /// For the child, first thing: dies with its parent, is the first victim of the system's
-/// out-of-memory killer, and cannot hold more than `data_limit_bytes` of private memory (0: no
-/// limit).
+/// out-of-memory killer, and gets no more private memory than what it has now, what libraries need
+/// at work and `data_limit_bytes`, which is the pool's share (0: no limit).
 void enter_probe_process(std::int64_t data_limit_bytes);
 
 std::string to_json(const Measurement& measurement);

@@ -8,6 +8,9 @@ namespace brim {
 /// of /proc/self/statm: cheap enough for every line that is shown, unlike read_memory_limits().
 std::int64_t resident_bytes();
 
+/// Private writable address space of this process, touched or not: what RLIMIT_DATA counts.
+std::int64_t private_address_space();
+
 /// Address space that this process has set aside for itself and that holds nothing yet: under a
 /// limit on address space it is still to be had. Who reserves such a stretch adds its length, takes
 /// off what it makes memory of, and adds what it gives back. Any thread.
