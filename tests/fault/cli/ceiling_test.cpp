@@ -106,6 +106,7 @@ struct Outcome {
 std::optional<Outcome> run_under(const Case& one, std::int64_t budget) {
   std::vector<std::string> words = one.words;
   ProcessOptions options;
+  options.wait.timeout_seconds = 1800;  // a busy machine gives workers of low priority little
   std::unique_ptr<ControlGroup> group;
   const auto limit = [budget](auto resource) {
     const rlimit bytes{static_cast<rlim_t>(budget), static_cast<rlim_t>(budget)};

@@ -12,6 +12,8 @@
 namespace brim::cli {
 namespace {
 
+constexpr std::int64_t kUntouched = std::int64_t{64} << 20;
+
 /// What a loader of `options` takes at least.
 std::int64_t loader_bytes(LoaderOptions options, const Dataset& data, const Transform& transform) {
   if (options.prefetch_batches == kAuto) options.prefetch_batches = 1;
@@ -51,6 +53,11 @@ void refuse_memory(const RefusedTraining& refused, const std::exception& found) 
   const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
   std::int64_t needed = step_bytes(config, static_cast<int>(data.class_names().size()));
   needed += needed / 8;  // fragments, and whole chunks of the pool
+  // Under these limits counts what is mapped and never touched: stacks, arenas, code. Of address
+  // space the pool sets three quarters of the room aside, and the rest must do for all that.
+  const std::string decided_by = budget.limits().decided_by;
+  if (decided_by == "RLIMIT_AS") needed += needed / 3 + 2 * kUntouched;
+  if (decided_by == "RLIMIT_DATA") needed += kUntouched;
   needed += loader_bytes(training_loader(config, data, batch, nullptr, nullptr), data,
                          *training_transform(config, task));
   if (validation != nullptr)
