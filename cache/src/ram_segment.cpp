@@ -307,7 +307,7 @@ void RamSegment::forget(const CacheKey& key, const RamValue& value) {
 }
 
 /// Under the lock. A table of twice the slots (or as many, where most values are gone) takes the
-/// place of the full one, which is left to those who are reading it.
+/// place of the full one, whose memory is given back.
 bool RamSegment::grow_table(const Pay& pay) {
   std::uint64_t kept = 0;
   for (std::uint64_t i = 0; i < table_.count(); ++i)
@@ -342,6 +342,8 @@ bool RamSegment::grow_table(const Pay& pay) {
   head_->filled = kept;
   head_->table.store(table_.word, std::memory_order_release);
   ::munmap(old.slots, old.count() * sizeof(RamSlot));
+  // Who is reading the old one finds empty slots from here on: a miss, and the next look is right.
+  take_memory(descriptor(), (old.word >> 8) * kPage, old.count() * sizeof(RamSlot));
   return true;
 }
 

@@ -82,6 +82,18 @@ TEST(SharedRam, HoldsOneByteLimitForAllProcesses) {
   EXPECT_GT(store->stats().bytes, 7 * kMiB);
 }
 
+TEST(SharedRam, GivesTheMemoryOfAnOutgrownTableBack) {
+  const auto store = open_share(share_of_this_test());
+  ASSERT_EQ(store->stats().last_error, "");
+  constexpr std::uint64_t kMany = 20000;
+  for (std::uint64_t i = 0; i < kMany; ++i)
+    ASSERT_EQ(store->put(key_of(i), value_of(i, 8), 1), PutResult::Stored);
+  // 64 bytes a value, its slot in a table of 32768, and what chunks have not used yet.
+  EXPECT_LT(store->stats().bytes, static_cast<std::int64_t>(64 * kMany + 64 * 32768) + 2 * kMiB);
+  Blob blob;
+  for (std::uint64_t i = 0; i < kMany; ++i) ASSERT_TRUE(store->get(key_of(i), blob)) << i;
+}
+
 TEST(SharedRam, MapsNoMoreThanTheProcessMayHold) {
   const std::string name = share_of_this_test();
   const auto store = open_share(name, 32 * kMiB);
