@@ -1,6 +1,7 @@
 // What the caches cost and give: small entries, start-up, hit rate, filling, cold reads, sharing.
 // Usage: bench_cache [FOLDER [PART...]]   (a folder on the disk to measure; default: the working
-// folder; parts: ram hits fill small cold; default: all)
+// folder; parts: ram hits fill-ram fill-shared fill-disk fill-lmdb small cold;
+// default: all)
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -155,43 +156,56 @@ std::unique_ptr<Loader> photo_loader(std::shared_ptr<Store> cache, std::int64_t 
 constexpr std::int64_t kPhotos = 400;
 constexpr std::int64_t kPhotoBytes = 640 * 480 * 3 + 64;
 
-void hit_rates() {
+/// What the second epoch finds in a cache that may hold a part of the images.
+void hit_rates(CacheMode mode, const std::string& folder) {
   for (const int percent : {10, 35, 65, 90}) {
-    const auto cache = make_ram_store({.byte_limit = kPhotos * kPhotoBytes * percent / 100});
+    const std::string directory = folder + "/hits";
+    const auto cache = make_store({.mode = mode,
+                                   .directory = directory,
+                                   .byte_limit = kPhotos * kPhotoBytes * percent / 100,
+                                   .budget = MemoryBudget::make()});
     const auto loader = photo_loader(cache, kPhotos, kFillAtOnce);
     run_epoch(*loader, 0);
+    cache->flush();
     const std::int64_t held = cache->stats().entries;
     run_epoch(*loader, 1);
-    const LoaderStatistics s = loader->statistics();
-    std::printf("hit rate at a limit of %d%%: %.1f%% of lookups, %.1f%% of the images are held\n",
-                percent,
-                100.0 * static_cast<double>(s.cache_hits) /
-                    static_cast<double>(s.cache_hits + s.cache_misses),
+    std::printf("%-4s hit rate at a limit of %d%%: %.1f%% of lookups, %.1f%% of the images held\n",
+                to_string(mode).c_str(), percent, 100 * loader->statistics().hit_rate(),
                 100.0 * static_cast<double>(held) / kPhotos);
+    fs::remove_all(directory);
   }
 }
 
-/// First epochs with a cache that fills beside epochs without, taking turns: as the loader paces
-/// itself where nothing is idle, and with everything kept at once.
+/// First epochs with a cache that fills, taking turns with epochs without: as the loader paces
+/// itself, and with everything kept at once. Each is divided by the mean of its two neighbours.
 void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>& make) {
-  std::vector<double> paced, kept, at_once, warm;
-  for (int round = 0; round < 5; ++round) {
-    // Fresh loaders throughout: the first epoch of each pays for its buffers.
-    const double first = run_epoch(*photo_loader(nullptr, kPhotos, 0), round);
-    const auto cache = make(2 * round);
-    const auto cached = photo_loader(cache, kPhotos, LoaderOptions{}.fill_share);
-    const double with = run_epoch(*cached, round);
-    kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
-    const double without = (first + run_epoch(*photo_loader(nullptr, kPhotos, 0), round)) / 2;
-    paced.push_back(with / without);
+  constexpr int kRounds = 12;
+  std::vector<double> paced, kept, at_once, warm, same;
+  // Fresh loaders throughout: the first epoch of each pays for its buffers.
+  const auto without = [](int round) {
+    return run_epoch(*photo_loader(nullptr, kPhotos, 0), round);
+  };
+  double before = (without(0), without(0));  // the first one warms up
+  const auto ratio = [&](double seconds, int round) {
+    const double after = without(round);
+    same.push_back(after / before);
+    return 2 * seconds / (before + std::exchange(before, after));
+  };
+  for (int round = 0; round < kRounds; ++round) {
+    {
+      const auto cache = make(2 * round);
+      const auto cached = photo_loader(cache, kPhotos, LoaderOptions{}.fill_share);
+      paced.push_back(ratio(run_epoch(*cached, round), round));
+      kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
+    }
     const auto eager = photo_loader(make(2 * round + 1), kPhotos, kFillAtOnce);
-    at_once.push_back(run_epoch(*eager, round) / without);
-    warm.push_back(run_epoch(*eager, round + 1) / without);
+    at_once.push_back(ratio(run_epoch(*eager, round), round));
+    warm.push_back(ratio(run_epoch(*eager, round + 1), round));
   }
   std::printf(
       "first epoch that fills %-12s %.3f of one without a cache, %.0f%% kept; at once %.3f; the "
-      "next %.3f\n",
-      name, median(paced), 100 * median(kept), median(at_once), median(warm));
+      "next %.3f; one without beside the one before %.3f\n",
+      name, median(paced), 100 * median(kept), median(at_once), median(warm), median(same));
 }
 
 /// 5% of large values in random order with nothing in the page cache, beside one packed file.
@@ -305,14 +319,18 @@ int main(int count, char** arguments) {
     ram_rates("private", "");
     ram_rates("shared", "bench-" + std::to_string(::getpid()));
   }
-  if (wanted("hits")) hit_rates();
-  if (wanted("fill")) {
-    filling("ram", [](int) { return make_ram_store({}); });
+  if (wanted("hits"))
+    for (const CacheMode mode : {CacheMode::Ram, CacheMode::Disk, CacheMode::Lmdb})
+      hit_rates(mode, folder);
+  if (wanted("fill-ram")) filling("ram", [](int) { return make_ram_store({}); });
+  if (wanted("fill-shared")) {
     filling("ram, shared", [](int round) {
       return make_ram_store(
           {.share_name = "bench-" + std::to_string(::getpid()) + "-" + std::to_string(round)});
     });
-    for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb})
+  }
+  for (const CacheMode mode : {CacheMode::Disk, CacheMode::Lmdb}) {
+    if (wanted("fill-" + to_string(mode)))
       filling(to_string(mode).c_str(), [&](int round) {
         const std::string directory = folder + "/fill" + std::to_string(round);
         std::filesystem::remove_all(folder + "/fill" + std::to_string(round - 1));

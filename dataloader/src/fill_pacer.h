@@ -41,8 +41,8 @@ class FillPacer {
   }
 
  private:
-  /// Credit is not saved up for long: what was idle then may be busy now.
-  static constexpr std::int64_t kMostCreditNs = 200'000'000;
+  /// Credit is hardly saved up, a few large images' worth: what was idle then may be busy now.
+  static constexpr std::int64_t kMostCreditNs = 20'000'000;
   static constexpr double kGrowth = 8;
 
   void earn(std::int64_t ns) {
