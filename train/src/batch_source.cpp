@@ -10,6 +10,10 @@ class LoaderSource final : public BatchSource {
     batches_.start(epoch, first_batch);
   }
   std::optional<TensorBatch> next() override { return batches_.next(); }
+  double cache_hit_rate() const override {
+    const LoaderStatistics statistics = loader_.statistics();
+    return statistics.cache_hits + statistics.cache_misses > 0 ? statistics.hit_rate() : -1;
+  }
 
  private:
   Loader& loader_;

@@ -120,7 +120,8 @@ class JsonlWriter final : public Observer {
            {"images", event.images},
            {"train_seconds", event.train_seconds},
            {"wait_seconds", event.wait_seconds},
-           {"evaluation_seconds", event.evaluation_seconds}});
+           {"evaluation_seconds", event.evaluation_seconds},
+           {"cache_hit_rate", event.cache_hit_rate < 0 ? json() : json(event.cache_hit_rate)}});
   }
 
   void on_note(const Note& note) override {

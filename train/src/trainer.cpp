@@ -167,6 +167,7 @@ void Trainer::Impl::end_epoch(const Evaluator& evaluator, bool whole) {
   event.images = epoch_images;
   event.train_seconds = train_seconds;
   event.wait_seconds = wait_seconds;
+  event.cache_hit_rate = cache_hit_rate;
   const bool last = epoch + 1 >= options.epochs || out_of_steps();
   const bool due = options.evaluate_every > 0 && (epoch + 1) % options.evaluate_every == 0;
   if (whole) {
@@ -217,6 +218,7 @@ TrainResult Trainer::Impl::fit(BatchSource& source, const Evaluator& evaluator) 
       result.reason = EndReason::Stopped;
       break;
     }
+    cache_hit_rate = source.cache_hit_rate();
     end_epoch(evaluator, whole);
     if (out_of_steps()) break;
     if (options.patience > 0 && best_epoch >= 0 && epoch - 1 - best_epoch >= options.patience) {

@@ -97,7 +97,7 @@ struct Trainer::Impl {
   bool warned_small = false;
 
   // Of the running epoch, for events.
-  double train_seconds = 0, wait_seconds = 0;
+  double train_seconds = 0, wait_seconds = 0, cache_hit_rate = -1;
   std::chrono::steady_clock::time_point saved_at = std::chrono::steady_clock::now();
   std::int64_t epoch_images = 0;
   std::string resumed_data_id;

@@ -18,6 +18,7 @@ class AdaptiveSource final : public BatchSource {
   std::int64_t batches_per_epoch() const override { return loader_->batches_per_epoch(); }
   void start(std::int64_t epoch, std::int64_t first_batch) override;
   std::optional<TensorBatch> next() override;
+  double cache_hit_rate() const override { return batches_->cache_hit_rate(); }
 
   Loader& loader() { return *loader_; }
   /// From the next batch on. False, and unchanged, where the budget does not allow it.

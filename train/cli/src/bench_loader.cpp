@@ -45,6 +45,8 @@ void add_difference(const LoaderStatistics& before, const LoaderStatistics& afte
   sum.decoded_bytes += after.decoded_bytes - before.decoded_bytes;
   sum.cache_hits += after.cache_hits - before.cache_hits;
   sum.cache_misses += after.cache_misses - before.cache_misses;
+  sum.cache_kept += after.cache_kept - before.cache_kept;
+  sum.cache_kept_bytes += after.cache_kept_bytes - before.cache_kept_bytes;
   sum.bad_samples += after.bad_samples - before.bad_samples;
   sum.mean_ready_batches = after.mean_ready_batches;
   sum.workers = after.workers;

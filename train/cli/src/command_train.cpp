@@ -12,6 +12,7 @@
 #include "brim/dataloader/loader.h"
 #include "brim/dataloader/torch/device.h"
 #include "brim/train/evaluate.h"
+#include "cache_progress.h"
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
@@ -258,10 +259,14 @@ void fit(Program& program, Run& run, bool as_json) {
   if (!run.checkpoint.empty()) trainer.resume(run.checkpoint);
   const bool plots = config.output.plots && ranks.root();
   PictureSource pictures(source, plots ? folder : "", data->class_names());
-  TrainProgress progress(console, [&] {
+  CacheProgress filling(cache, data->size());
+  const auto verdict = [&] {
     complaint.tell();
-    return bottleneck(source.loader().statistics());
-  });
+    const LoaderStatistics statistics = source.loader().statistics();
+    return std::vector<std::string>{bottleneck(statistics), filling.epoch(statistics)};
+  };
+  TrainProgress progress(console, verdict,
+                         [&] { return filling.line(source.loader().statistics()); });
   std::vector<std::unique_ptr<Observer>> files;
   if (ranks.root()) {
     files.push_back(make_csv_writer(folder + "/results.csv"));

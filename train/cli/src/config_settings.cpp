@@ -79,6 +79,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"loader.cache_dir", &c.loader.cache_dir, "folder of disk and lmdb caches; auto: the user's cache folder", ""},
       {"loader.cache_size", &c.loader.cache_size, "bytes the cache may hold, e.g. 4GiB; auto", ""},
       {"loader.cache_share", &c.loader.cache_share, "one RAM cache for all processes of this machine; auto: where that works; machine: and say so where not", "auto|never|machine"},
+      {"loader.cache_fill", &c.loader.cache_fill, "share of the workers' time that filling the cache may take in the first epoch, eight times as much in each later one; idle time is free; 1: everything at once", "0..1"},
       {"loader.content", &c.loader.content, "what is kept: file bytes or pixels at training size; auto: measured", "auto|decoded|encoded"},
       {"loader.partners", &c.loader.partners, "mosaic partners: preceding samples of the shuffle, or any", "window|uniform"},
       {"loader.window", &c.loader.window, "samples of one lane that partners come from", "2..4096"},

@@ -64,6 +64,7 @@ LoaderOptions common_loader(const Config& config, std::int64_t batch, std::share
   options.cache = std::move(cache);
   options.cache_content =
       config.loader.content == "encoded" ? CacheContent::Encoded : CacheContent::Decoded;
+  options.fill_share = config.loader.cache_fill;
   options.budget = std::move(budget);
   options.max_bad_fraction = config.loader.max_bad_fraction;
   return options;

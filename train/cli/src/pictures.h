@@ -29,6 +29,7 @@ class PictureSource final : public BatchSource {
   std::int64_t batches_per_epoch() const override { return source_.batches_per_epoch(); }
   void start(std::int64_t epoch, std::int64_t first_batch) override;
   std::optional<TensorBatch> next() override;
+  double cache_hit_rate() const override { return source_.cache_hit_rate(); }
 
  private:
   BatchSource& source_;

@@ -9,8 +9,9 @@
 
 namespace brim::cli {
 
-TrainProgress::TrainProgress(Console& console, std::function<std::string()> verdict)
-    : console_(console), verdict_(std::move(verdict)) {}
+TrainProgress::TrainProgress(Console& console, std::function<std::vector<std::string>()> verdict,
+                             std::function<std::string()> beside)
+    : console_(console), verdict_(std::move(verdict)), beside_(std::move(beside)) {}
 
 void TrainProgress::on_start(const RunInfo& info) {
   info_ = info;
@@ -40,12 +41,14 @@ void TrainProgress::on_step(const StepEvent& event) {
   }
   const double left = seconds / static_cast<double>(batches_) *
                       static_cast<double>(event.batches - event.batch - 1);
+  std::string beside = beside_ ? beside_() : "";
+  if (!beside.empty()) beside = "  " + beside;
   console_.progress(
-      fmt::format("epoch {}/{} {:3.0f}%  {:.1f} images/s  left {}  data wait {:.1f}%  {}{}",
+      fmt::format("epoch {}/{} {:3.0f}%  {:.1f} images/s  left {}  data wait {:.1f}%  {}{}{}",
                   event.epoch + 1, info_.epochs,
                   100.0 * static_cast<double>(event.batch + 1) / static_cast<double>(event.batches),
                   static_cast<double>(images_) / seconds, format_duration(left),
-                  100 * wait_seconds_ / seconds, format_bytes(resident_bytes()), losses));
+                  100 * wait_seconds_ / seconds, format_bytes(resident_bytes()), beside, losses));
 }
 
 void TrainProgress::on_epoch(const EpochEvent& event) {
@@ -68,8 +71,9 @@ void TrainProgress::on_epoch(const EpochEvent& event) {
                      format_duration(event.train_seconds + event.evaluation_seconds),
                      event.best ? "  best" : "");
   console_.progress(row, true);
-  const std::string verdict = verdict_ ? verdict_() : "";
-  if (!verdict.empty()) console_.print("        " + verdict);
+  if (!verdict_) return;
+  for (const std::string& sentence : verdict_())
+    if (!sentence.empty()) console_.print("        " + sentence);
 }
 
 void TrainProgress::on_note(const Note& note) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "brim/train/observer.h"
 #include "console.h"
@@ -13,8 +14,10 @@ namespace brim::cli {
 /// and one line per epoch, followed by what limited it.
 class TrainProgress final : public Observer {
  public:
-  /// `verdict` gives the loader's sentence about the epoch that ended.
-  TrainProgress(Console& console, std::function<std::string()> verdict);
+  /// `verdict` gives the loader's sentences about the epoch that ended, one a line, `beside` what
+  /// else the progress line says.
+  TrainProgress(Console& console, std::function<std::vector<std::string>()> verdict,
+                std::function<std::string()> beside = {});
 
   void on_start(const RunInfo& info) override;
   void on_step(const StepEvent& event) override;
@@ -24,7 +27,8 @@ class TrainProgress final : public Observer {
 
  private:
   Console& console_;
-  std::function<std::string()> verdict_;
+  std::function<std::vector<std::string>()> verdict_;
+  std::function<std::string()> beside_;
   RunInfo info_{};
   int epoch_ = -1;
   std::int64_t images_ = 0, batches_ = 0;

@@ -18,6 +18,8 @@ class BatchSource {
   virtual std::int64_t batches_per_epoch() const = 0;
   virtual void start(std::int64_t epoch, std::int64_t first_batch) = 0;
   virtual std::optional<TensorBatch> next() = 0;
+  /// Share of this epoch's images that a cache had; negative: there is none.
+  virtual double cache_hit_rate() const { return -1; }
 };
 
 /// A loader whose batches arrive on `device` one ahead. `loader` must outlive the source.

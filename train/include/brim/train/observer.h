@@ -55,6 +55,7 @@ struct EpochEvent {
   bool best = false;
   std::int64_t images = 0;
   double train_seconds = 0, wait_seconds = 0, evaluation_seconds = 0;
+  double cache_hit_rate = -1;  ///< of the images; negative: no cache
 };
 
 /// Something the user should know while the run goes on.
