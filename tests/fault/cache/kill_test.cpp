@@ -266,18 +266,24 @@ TEST(LmdbStore, SeesGrowthByAnotherProcess) {
   const TempDir folder;
   const LmdbStoreOptions options{
       .directory = folder.path().string(), .byte_limit = 64 << 20, .map_bytes = 1 << 18};
+  constexpr std::uint64_t kMany = 400;
+  // Forked before this process has threads: ThreadSanitizer follows no other child.
+  const TempDir signals;
+  const std::string opened = signals.file("opened");
+  const pid_t child = start_child([&] {
+    for (int i = 0; i < 60'000 && !std::filesystem::exists(opened); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto other = make_lmdb_store(options);
+    for (std::uint64_t i = 1; i < kMany; ++i)
+      if (other->put(key_of(i), value_of(i, 20000), 1) != PutResult::Stored) return 1;
+    other->flush();
+    return other->stats().last_error.empty() ? 0 : 2;
+  });
   const auto store = make_lmdb_store(options);
   store->put(key_of(0), value_of(0, 100), 1);
   store->flush();
-  constexpr std::uint64_t kMany = 400;
-  EXPECT_EQ(in_child([&] {
-              const auto other = make_lmdb_store(options);
-              for (std::uint64_t i = 1; i < kMany; ++i)
-                if (other->put(key_of(i), value_of(i, 20000), 1) != PutResult::Stored) return 1;
-              other->flush();
-              return other->stats().last_error.empty() ? 0 : 2;
-            }),
-            "exit 0");
+  write_file(opened, "");
+  EXPECT_EQ(wait_child(child), "exit 0");
   Blob blob;
   for (std::uint64_t i = 1; i < kMany; ++i) {
     ASSERT_TRUE(store->get(key_of(i), blob)) << i;
