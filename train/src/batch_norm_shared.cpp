@@ -77,8 +77,16 @@ Tensor shared_batch_norm(const Tensor& input, const torch::nn::BatchNorm2d& norm
     norm->running_var.mul_(1 - momentum)
         .add_(variance * (count / (count - 1).clamp_min(1)), momentum);
   }
-  const Tensor scale = torch::rsqrt(variance + norm->options.eps()) * norm->weight;
-  return (centred * per_channel(scale) + per_channel(norm->bias)).to(input.scalar_type());
+  const auto normalised = [&](const Tensor& values, const Tensor& spread) {
+    const Tensor scale = torch::rsqrt(spread + norm->options.eps()) * norm->weight;
+    return values * per_channel(scale) + per_channel(norm->bias);
+  };
+  if (shared.counts) return normalised(centred, variance).to(input.scalar_type());
+  // A rank that keeps the others company stays within bounds by statistics of its own; those of the
+  // others remain in its graph, so that it joins their backward pass.
+  const Tensor alone = x - per_channel(x.mean({0, 2, 3}));
+  const Tensor y = normalised(alone, alone.square().mean({0, 2, 3}));
+  return (y + per_channel(0 * (mean + variance))).to(input.scalar_type());
 }
 
 }  // namespace

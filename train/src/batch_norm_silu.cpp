@@ -70,26 +70,31 @@ std::int64_t share_moments(const SharedStatistics& shared, const std::vector<Nor
   return static_cast<std::int64_t>(all);
 }
 
-/// [2, C]: mean, 1 / sqrt(variance + eps). Updates the running statistics:
-/// running = (1 - momentum) running + momentum current, with the variance unbiased over `rows`.
-Tensor batch_statistics(const NormState& state, const Moments& moments, std::int64_t rows) {
+/// [2, C]: mean, 1 / sqrt(variance + eps).
+Tensor batch_statistics(const NormState& state, const Moments& moments) {
   const auto channels = static_cast<std::int64_t>(moments.mean.size());
   Tensor result = torch::empty({2, channels}, torch::kFloat);
   float* mean_out = result.data_ptr<float>();
   float* invstd_out = mean_out + channels;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double v = moments.variance[static_cast<std::size_t>(c)];
+    mean_out[c] = static_cast<float>(moments.mean[static_cast<std::size_t>(c)]);
+    invstd_out[c] = static_cast<float>(1.0 / std::sqrt(v + state.eps));
+  }
+  return result;
+}
+
+/// running = (1 - momentum) running + momentum current, with the variance unbiased over `rows`.
+void update_running(const NormState& state, const Moments& moments, std::int64_t rows) {
   float* running_mean = state.running_mean.data_ptr<float>();
   float* running_var = state.running_var.data_ptr<float>();
   const double unbiased = rows > 1 ? static_cast<double>(rows) / static_cast<double>(rows - 1) : 1;
   const double keep = 1.0 - state.momentum;
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double m = moments.mean[static_cast<std::size_t>(c)];
-    const double v = moments.variance[static_cast<std::size_t>(c)];
-    mean_out[c] = static_cast<float>(m);
-    invstd_out[c] = static_cast<float>(1.0 / std::sqrt(v + state.eps));
+  for (std::size_t c = 0; c < moments.mean.size(); ++c) {
+    const double m = moments.mean[c], v = moments.variance[c];
     running_mean[c] = static_cast<float>(keep * running_mean[c] + state.momentum * m);
     running_var[c] = static_cast<float>(keep * running_var[c] + state.momentum * v * unbiased);
   }
-  return result;
 }
 
 /// The same from the running statistics (evaluation mode).
@@ -116,10 +121,17 @@ std::vector<Tensor> statistics_of(at::TensorList inputs, const std::vector<NormS
     const Tensor& x = inputs[i * kInputs];
     row_moments(const_rows(x), rows, x.size(1), moments[i].mean, moments[i].variance);
   }
+  // A rank that keeps the others company stays within bounds by statistics of its own.
+  const bool own = training && shared != nullptr && !shared->counts;
+  for (std::size_t i = 0; own && i < states.size(); ++i)
+    result.push_back(batch_statistics(states[i], moments[i]));
   if (training && shared != nullptr) rows = share_moments(*shared, states, rows, moments);
-  for (std::size_t i = 0; i < states.size(); ++i)
-    result.push_back(training ? batch_statistics(states[i], moments[i], rows)
-                              : running_statistics(states[i]));
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (!own)
+      result.push_back(training ? batch_statistics(states[i], moments[i])
+                                : running_statistics(states[i]));
+    if (training) update_running(states[i], moments[i], rows);
+  }
   counted.assign(states.size(), training ? rows : 0);
   return result;
 }

@@ -13,6 +13,16 @@ void use_channels_last(torch::nn::Module& module) {
       parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
 }
 
+Tensor convolve(const Tensor& input, const torch::nn::Conv2d& conv) {
+  const auto& options = conv->options;
+  const auto* padding = get_if<torch::ExpandingArray<2>>(&options.padding());
+  if (padding == nullptr || !input.is_cpu() || conv->weight.size(2) * conv->weight.size(3) != 1)
+    return conv.ptr()->forward(input);
+  // A single tap does not notice a dilation, but LibTorch gives dilated convolutions to oneDNN.
+  return torch::conv2d(input, conv->weight, conv->bias, options.stride(), *padding, 2,
+                       options.groups());
+}
+
 ConvLayer::ConvLayer(std::int64_t in, std::int64_t out, const ConvOptions& options) {
   const std::int64_t padding = options.padding < 0 ? options.kernel / 2 : options.padding;
   conv = register_module("conv", torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, options.kernel)

@@ -46,10 +46,10 @@ class ResidualBlock : public nn::Module {
   Tensor forward(const Tensor& x) {
     Tensor y = x;
     for (std::size_t i = 0; i < convs_.size(); ++i) {
-      y = batch_norm(convs_[i]->forward(y), norms_[i]);
+      y = batch_norm(convolve(y, convs_[i]), norms_[i]);
       if (i + 1 < convs_.size()) y = y.relu_();
     }
-    return y.add_(narrow_ ? batch_norm(narrow_->forward(x), narrow_norm_) : x).relu_();
+    return y.add_(narrow_ ? batch_norm(convolve(x, narrow_), narrow_norm_) : x).relu_();
   }
 
  private:

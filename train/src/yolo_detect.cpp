@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "brim/train/layers.h"
+
 namespace brim::detail {
 
 using torch::Tensor;
@@ -40,7 +42,7 @@ NetworkOutput DetectHead::forward(const std::vector<Tensor>& maps) {
   const std::int64_t per_level = anchors.size(1);
   std::int64_t boxes = 0;
   for (std::size_t i = 0; i < maps.size(); ++i) {
-    const Tensor raw = m_[i]->forward(maps[i]);
+    const Tensor raw = convolve(maps[i], m_[i]);
     const std::int64_t height = raw.size(2);
     const std::int64_t width = raw.size(3);
     // In channels-last memory this is a view; nothing is moved.

@@ -14,7 +14,7 @@ namespace {
 
 struct Inspected {
   ProcessResult result;
-  std::map<std::string, std::string> lines;  ///< by file
+  std::map<std::string, std::string> lines{};  ///< by file
 };
 
 Inspected inspect(const std::string& root, const std::vector<std::string>& files) {

@@ -274,7 +274,7 @@ void fit(Program& program, Run& run, bool as_json) {
   }
   std::vector<Observer*> observers;
   for (const auto& file : files) observers.push_back(file.get());
-  observers.push_back(&progress);
+  if (ranks.root()) observers.push_back(&progress);
   const double planned_share = static_cast<double>(run.planned.host) /
                                static_cast<double>(std::max<std::int64_t>(1, budget->limit()));
   MemoryPressure pressure(

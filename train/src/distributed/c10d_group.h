@@ -11,6 +11,7 @@
 
 #include "brim/cache/error.h"
 #include "brim/train/process_group.h"
+#include "local_sums.h"
 
 namespace brim::detail {
 
@@ -48,9 +49,11 @@ template <class Engine>
 class C10dGroup final : public ProcessGroup {
  public:
   using EnginePtr = c10::intrusive_ptr<Engine>;
-  C10dGroup(int rank, int size, EnginePtr sums, EnginePtr values,
+  /// `local` (or null) takes what is small.
+  C10dGroup(int rank, int size, EnginePtr sums, EnginePtr values, std::unique_ptr<LocalSums> local,
             std::shared_ptr<Membership> membership)
       : membership_(std::move(membership)),
+        local_(std::move(local)),
         rank_(rank),
         size_(size),
         sums_(std::move(sums)),
@@ -66,6 +69,7 @@ class C10dGroup final : public ProcessGroup {
     });
   }
   void reduce(torch::Tensor tensor, Reduction reduction) override {
+    if (local_ != nullptr && local_->takes(tensor)) return reduce_here(tensor, reduction);
     begin([&] {
       c10d::AllreduceOptions options;
       options.reduceOp = reduction == Reduction::Sum   ? c10d::ReduceOp::SUM
@@ -99,6 +103,14 @@ class C10dGroup final : public ProcessGroup {
   }
 
  private:
+  void reduce_here(const torch::Tensor& tensor, Reduction reduction) {
+    try {
+      local_->reduce(tensor, reduction);
+    } catch (const std::exception& error) {
+      throw_rank_error(rank_, error);
+    }
+  }
+
   template <class Start>
   std::unique_ptr<C10dPending> begin(const Start& start) {
     try {
@@ -109,6 +121,7 @@ class C10dGroup final : public ProcessGroup {
   }
 
   std::shared_ptr<Membership> membership_;  // ends last: it ends a process that would wait forever
+  std::unique_ptr<LocalSums> local_;
   int rank_, size_;
   EnginePtr sums_, values_;
 };

@@ -38,8 +38,10 @@ std::shared_ptr<ProcessGroup> connect(const RankPlace& place, const ConnectOptio
   try {
     auto sums = make_gloo(place, options, store, "sums");
     auto values = make_gloo(place, options, store, "values");
+    auto local = detail::LocalSums::make(place, *store);
     return std::make_shared<detail::C10dGroup<Gloo>>(place.rank, place.size, std::move(sums),
-                                                     std::move(values), std::move(heartbeat));
+                                                     std::move(values), std::move(local),
+                                                     std::move(heartbeat));
   } catch (const std::exception& error) {
     detail::throw_rank_error(place.rank, error);
   }

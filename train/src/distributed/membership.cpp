@@ -123,7 +123,11 @@ bool Heartbeat::sleep() {
 /// Gives a sign of life; returns what is wrong with the others.
 std::string Heartbeat::look(c10d::Store& store) {
   store.set(beat_key(place_.rank), bytes(std::to_string(++beats_)));
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
+  // This rank stood still itself, as all do when a machine or a job is suspended.
+  const bool suspended =
+      looked_ != Clock::time_point() && now - looked_ > options_.silence_timeout / 2;
+  looked_ = now;
   for (int r = 0; r < place_.size; ++r) {
     if (r == place_.rank) continue;
     Seen& seen = seen_.try_emplace(r, Seen{"", now}).first->second;
@@ -132,7 +136,7 @@ std::string Heartbeat::look(c10d::Store& store) {
       const std::vector<std::uint8_t> value = store.get(beat_key(r));
       beat.assign(value.begin(), value.end());
     }
-    if (beat != seen.beat || beat == kLeft) seen = {beat, now};
+    if (beat != seen.beat || beat == kLeft || suspended) seen = {beat, now};
     if (now - seen.at > options_.silence_timeout)
       return "rank " + std::to_string(r) + " has given no sign of life for " +
              std::to_string(options_.silence_timeout.count() / 1000) + " s";

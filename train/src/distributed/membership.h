@@ -2,7 +2,7 @@
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -36,10 +36,12 @@ class Heartbeat final : public Membership {
   const RankPlace place_;
   const ConnectOptions options_;
   c10::intrusive_ptr<c10d::Store> store_;  // a connection of its own
+  using Clock = std::chrono::steady_clock;
   struct Seen {
     std::string beat{};
-    std::chrono::steady_clock::time_point at{};
+    Clock::time_point at{};
   };
+  Clock::time_point looked_{};
   std::map<int, Seen> seen_;
   std::int64_t beats_ = 0;
   std::mutex mutex_;
