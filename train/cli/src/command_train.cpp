@@ -89,6 +89,8 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
 
 /// Fixes what `auto` means where a machine's ranks share its CPUs and memory.
 void take_share(Config& config, const Ranks& ranks) {
+  if (config.train.device == "cuda" && !ranks.alone())
+    config.train.device = fmt::format("cuda:{}", ranks.place().local_rank);
   if (ranks.place().local_size == 1) return;
   const std::string cpus = std::to_string(ranks.share(available_cpus()));
   if (config.train.threads == "auto") config.train.threads = cpus;
@@ -104,6 +106,7 @@ void take_share(Config& config, const Ranks& ranks) {
 /// `config` as it is written: what this machine's share was is decided anew by a resume.
 Config without_share(Config config, const Config& wished) {
   config.train.threads = wished.train.threads;
+  config.train.device = wished.train.device;
   config.loader.workers = wished.loader.workers;
   config.loader.cache_share = wished.loader.cache_share;
   config.memory.limit = wished.memory.limit;

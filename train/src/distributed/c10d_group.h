@@ -7,6 +7,7 @@
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "brim/cache/error.h"
@@ -43,15 +44,15 @@ class C10dPending final : public PendingCollective {
   c10::intrusive_ptr<c10d::Work> work_;
 };
 
-/// A group over a c10d engine: ProcessGroupGloo, say. Two of them, so that sums in
-/// flight and short exchanges cannot change places.
-template <class Engine>
+/// A group over two c10d engines, which may be of one kind. `Sums` carries sums in flight and all
+/// tensors of a GPU where it is made for those; `Values` the short exchanges between CPUs, which
+/// then cannot change places with sums.
+template <class Sums, class Values>
 class C10dGroup final : public ProcessGroup {
  public:
-  using EnginePtr = c10::intrusive_ptr<Engine>;
   /// `local` (or null) takes what is small.
-  C10dGroup(int rank, int size, EnginePtr sums, EnginePtr values, std::unique_ptr<LocalSums> local,
-            std::shared_ptr<Membership> membership)
+  C10dGroup(int rank, int size, c10::intrusive_ptr<Sums> sums, c10::intrusive_ptr<Values> values,
+            std::unique_ptr<LocalSums> local, std::shared_ptr<Membership> membership)
       : membership_(std::move(membership)),
         local_(std::move(local)),
         rank_(rank),
@@ -70,31 +71,31 @@ class C10dGroup final : public ProcessGroup {
   }
   void reduce(torch::Tensor tensor, Reduction reduction) override {
     if (local_ != nullptr && local_->takes(tensor)) return reduce_here(tensor, reduction);
-    begin([&] {
+    exchange(tensor, [&](auto& engine) {
       c10d::AllreduceOptions options;
       options.reduceOp = reduction == Reduction::Sum   ? c10d::ReduceOp::SUM
                          : reduction == Reduction::Min ? c10d::ReduceOp::MIN
                                                        : c10d::ReduceOp::MAX;
-      std::vector<torch::Tensor> tensors{std::move(tensor)};
-      return values_->allreduce(tensors, options);
-    })->wait();
+      std::vector<torch::Tensor> tensors{tensor};
+      return engine.allreduce(tensors, options);
+    });
   }
   std::vector<torch::Tensor> gather(const torch::Tensor& tensor) override {
     std::vector<std::vector<torch::Tensor>> all(1);
     for (int i = 0; i < size_; ++i) all[0].push_back(torch::empty_like(tensor));
-    begin([&] {
+    exchange(tensor, [&](auto& engine) {
       std::vector<torch::Tensor> own{tensor};
-      return values_->allgather(all, own, c10d::AllgatherOptions());
-    })->wait();
+      return engine.allgather(all, own, c10d::AllgatherOptions());
+    });
     return std::move(all[0]);
   }
   void broadcast(torch::Tensor tensor, int root) override {
-    begin([&] {
+    exchange(tensor, [&](auto& engine) {
       c10d::BroadcastOptions options;
       options.rootRank = root;
-      std::vector<torch::Tensor> tensors{std::move(tensor)};
-      return values_->broadcast(tensors, options);
-    })->wait();
+      std::vector<torch::Tensor> tensors{tensor};
+      return engine.broadcast(tensors, options);
+    });
   }
   /// The watch ends before the connections do, and nobody's goes on when the first rank is gone.
   void leave() override {
@@ -120,10 +121,20 @@ class C10dGroup final : public ProcessGroup {
     }
   }
 
+  /// Runs `call` on the engine that carries `tensor`, to its end.
+  template <class Call>
+  void exchange(const torch::Tensor& tensor, const Call& call) {
+    if constexpr (!std::is_same_v<Sums, Values>) {
+      if (tensor.is_cuda()) return begin([&] { return call(*sums_); })->wait();
+    }
+    begin([&] { return call(*values_); })->wait();
+  }
+
   std::shared_ptr<Membership> membership_;  // ends last: it ends a process that would wait forever
   std::unique_ptr<LocalSums> local_;
   int rank_, size_;
-  EnginePtr sums_, values_;
+  c10::intrusive_ptr<Sums> sums_;
+  c10::intrusive_ptr<Values> values_;
 };
 
 }  // namespace brim::detail
