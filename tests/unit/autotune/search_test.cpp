@@ -57,6 +57,18 @@ TEST(ChooseBatch, VerifiesAChoiceThatComesNearTheBudget) {
   EXPECT_EQ(plan.measured_peak_bytes, device.constant + 32 * device.slope);
 }
 
+TEST(ChooseBatch, StaysBeforeACliffInTheTimeOfAStep) {
+  FakeDevice device;
+  const auto with_cliff = [&](std::int64_t batch) {
+    Measurement m = device.probe()(batch);
+    if (batch > 16) m.seconds_per_step *= 1.2;
+    return m;
+  };
+  const BatchPlan plan = choose_batch({}, {.byte_budget = 1300 * kMiB}, with_cliff);
+  EXPECT_EQ(plan.batch, 16);
+  EXPECT_EQ(plan.accumulate, 4);
+}
+
 TEST(ChooseBatch, CountsTheOptimiserOncePerNominalBatch) {
   FakeDevice device;
   device.step_constant = 0;
