@@ -179,7 +179,7 @@ void hit_rates(CacheMode mode, const std::string& folder) {
 /// First epochs with a cache that fills, taking turns with epochs without: as the loader paces
 /// itself, and with everything kept at once. Each is divided by the mean of its two neighbours.
 void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>& make) {
-  constexpr int kRounds = 12;
+  constexpr int kRounds = 15;
   std::vector<double> paced, kept, at_once, warm, same;
   // Fresh loaders throughout: the first epoch of each pays for its buffers.
   const auto without = [](int round) {
@@ -192,13 +192,14 @@ void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>&
     return 2 * seconds / (before + std::exchange(before, after));
   };
   for (int round = 0; round < kRounds; ++round) {
-    {
-      const auto cache = make(2 * round);
-      const auto cached = photo_loader(cache, kPhotos, LoaderOptions{}.fill_share);
-      paced.push_back(ratio(run_epoch(*cached, round), round));
-      kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
-    }
-    const auto eager = photo_loader(make(2 * round + 1), kPhotos, kFillAtOnce);
+    const auto cache = make(round);
+    const auto cached = photo_loader(cache, kPhotos, LoaderOptions{}.fill_share);
+    paced.push_back(ratio(run_epoch(*cached, round), round));
+    kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
+  }
+  // After those: the system goes on writing for a while.
+  for (int round = 0; round < kRounds / 3; ++round) {
+    const auto eager = photo_loader(make(kRounds + round), kPhotos, kFillAtOnce);
     at_once.push_back(ratio(run_epoch(*eager, round), round));
     warm.push_back(ratio(run_epoch(*eager, round + 1), round));
   }

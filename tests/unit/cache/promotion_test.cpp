@@ -60,7 +60,7 @@ TEST(Promotion, TakesTheValuesThatCostMostPerByteOnceItKnowsThem) {
   EXPECT_TRUE(promotion.is_decided());
   epochs.run(promotion);
   const std::int64_t dear = epochs.count(kValues * 3 / 4, kValues);
-  EXPECT_GT(dear, static_cast<std::int64_t>(kValues) / 4 * 17 / 20) << "of those that fit";
+  EXPECT_GT(dear, static_cast<std::int64_t>(kValues) / 4 * 4 / 5) << "of those that fit";
   EXPECT_LT(epochs.count(0, kValues / 2), static_cast<std::int64_t>(kValues) / 40);
 }
 
