@@ -9,6 +9,10 @@
 #include "support/test_data.h"
 #include "support/tsv.h"
 
+#define LLVMFuzzerTestOneInput check_jpeg_rewrite
+#include "fuzz/jpeg_rewrite_fuzz.cpp"
+#undef LLVMFuzzerTestOneInput
+
 namespace brim {
 namespace {
 using namespace test;
@@ -88,6 +92,16 @@ TEST(DamagedFiles, GiveAnImageOrADecodeError) {
   }
   EXPECT_GT(images, 100);
   EXPECT_GT(errors, 100);
+}
+
+TEST(DamagedFiles, KeepTheirPixelsOrTheirRefusalWhenRewritten) {
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+    Generator random(seed, Purpose::Partners);
+    ByteVector bytes = encode_some_jpeg(seed % 200);
+    if (seed > 200) damage(bytes, random);
+    const auto* const data = reinterpret_cast<const std::uint8_t*>(bytes.data());
+    EXPECT_NO_THROW(check_jpeg_rewrite(data, bytes.size())) << "seed " << seed;
+  }
 }
 
 TEST(DamagedFiles, CutAnywhereAreRefused) {
