@@ -20,7 +20,7 @@ struct Inspected {
 Inspected inspect(const std::string& root, const std::vector<std::string>& files) {
   std::vector<std::string> words{"inspect", "image"};
   for (const std::string& file : files) words.push_back(root + file);
-  Inspected inspected{.result = run_brim(words)};
+  Inspected inspected{.result = run_brim(words), .lines = {}};
   std::istringstream output(inspected.result.output);
   for (const std::string& file : files) {
     std::string line;
