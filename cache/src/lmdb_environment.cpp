@@ -56,8 +56,11 @@ LmdbEnvironment::~LmdbEnvironment() {
 void LmdbEnvironment::prepare(const std::string& directory) {
   const std::string marker = directory + "/" + std::string(kMarkerName);
   const std::string data = directory + "/data.mdb";
+  // In this order: another process that begins here makes the marker before the data.
+  std::error_code none;
+  const bool has_data = fs::exists(data, none) && fs::file_size(data, none) > 0;
   const bool ours = fs::exists(marker);
-  if (!ours && fs::exists(data) && fs::file_size(data) > 0)
+  if (!ours && has_data)
     fail("holds an LMDB database that is not a brim cache", directory,
          "name another folder with cache.dir");
   marker_ = open_file(marker, O_RDWR | O_CREAT);

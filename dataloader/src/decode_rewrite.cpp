@@ -16,7 +16,7 @@ namespace {
 constexpr unsigned kSof0 = 0xC0, kSof1 = 0xC1, kSof2 = 0xC2, kSoi = 0xD8, kEoi = 0xD9, kSos = 0xDA;
 constexpr unsigned kApp0 = 0xE0, kApp1 = 0xE1, kApp14 = 0xEE, kComment = 0xFE;
 /// Larger pictures are kept as they are: their coefficients would take too much memory.
-constexpr std::uint64_t kMostPixels = std::uint64_t{64} << 20;
+constexpr std::uint64_t kMostPixels = std::uint64_t{4} << 20;
 /// More scans than any encoder writes.
 constexpr int kMostScans = 100;
 constexpr char kExifMark[] = "Exif\0";  // and the terminator: six bytes
