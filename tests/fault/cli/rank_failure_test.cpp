@@ -43,6 +43,8 @@ class RankFailure : public testing::Test {
             dir.file(folder),
             "data.index_dir=none",
             "train.threads=1",
+            "train.lr0=0.001",  // rounding grows with the rate
+            "train.warmup_epochs=0",
             "train.rank_timeout=8",
             "train.checkpoint_minutes=1e-9",
             "train.max_steps=" + std::to_string(steps)};
