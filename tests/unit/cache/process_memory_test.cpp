@@ -36,6 +36,7 @@ TEST(ProcessMemory, CountsPrivateAddressSpaceWithoutTouchingIt) {
 }
 
 TEST(ProcessMemory, LeavesIdleAddressSpaceOutOfWhatIsUsed) {
+  if (!test::counts_allocations()) GTEST_SKIP() << "a sanitizer's shadow memory does not fit";
   constexpr std::int64_t kBytes = 512 << 20;
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_AS, &limit), 0);

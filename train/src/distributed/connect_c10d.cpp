@@ -41,7 +41,8 @@ std::shared_ptr<ProcessGroup> make_gpu_group(const RankPlace& place, const Conne
   auto sums = c10::make_intrusive<Nccl>(c10::make_intrusive<c10d::PrefixStore>("nccl", store),
                                         place.rank, place.size, engine);
   return std::make_shared<detail::C10dGroup<Nccl, Gloo>>(place.rank, place.size, std::move(sums),
-                                                         std::move(values), std::move(heartbeat));
+                                                         std::move(values), std::move(local),
+                                                         std::move(heartbeat));
 #else
   static_cast<void>(place), static_cast<void>(options), static_cast<void>(store);
   static_cast<void>(values), static_cast<void>(local), static_cast<void>(heartbeat);
