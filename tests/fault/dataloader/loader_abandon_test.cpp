@@ -1,13 +1,9 @@
 // A consumer may stop reading, throw or destroy the loader at any moment.
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <memory>
-#include <mutex>
-#include <stop_token>
 #include <thread>
 
 #include "brim/dataloader/loader.h"
@@ -29,73 +25,7 @@ void spin(std::int64_t microseconds) {
   }
 }
 
-/// Time in which the machine ran nothing of this process: it was stopped, or others had every
-/// processor. A thread of the workers' priority sleeps in short naps and counts what they take too
-/// long.
-class Heartbeat {
- public:
-  Heartbeat() : last_(Clock::now()), thread_([this](const std::stop_token& stop) { beat(stop); }) {}
-
-  double missed_seconds() const {
-    const std::lock_guard lock(mutex_);
-    return missed_ + std::max(0.0, seconds_since(last_) - kNap);
-  }
-
- private:
-  static constexpr double kNap = 0.02;  ///< a nap of 2 ms that took no longer is none missed
-
-  void beat(const std::stop_token& stop) {
-    ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + LoaderOptions{}.niceness);
-    while (!stop.stop_requested()) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-      const std::lock_guard lock(mutex_);
-      missed_ += std::max(0.0, seconds_since(last_) - kNap);
-      last_ = Clock::now();
-    }
-  }
-
-  mutable std::mutex mutex_;
-  Clock::time_point last_;
-  double missed_ = 0;
-  std::jthread thread_;
-};
-
-/// Remembers the longest call, in time that the machine had for this process.
-class Stopwatch {
- public:
-  template <class Call>
-  decltype(auto) time(Call&& call) {
-    static const Heartbeat heartbeat;
-    struct Lap {
-      Stopwatch& watch;
-      double missed = heartbeat.missed_seconds();
-      Clock::time_point begin = Clock::now();
-      ~Lap() {
-        const double took = seconds_since(begin) - (heartbeat.missed_seconds() - missed);
-        watch.longest_ = std::max(watch.longest_, took);
-      }
-    } lap{*this};
-    return call();
-  }
-  double longest() const { return longest_; }
-
- private:
-  double longest_ = 0;
-};
-
-/// Reads some batches of an epoch and keeps a few of them; a failing transform ends it.
-void read_some(Loader& loader, Generator& g, std::vector<Batch>& kept, Stopwatch& watch) {
-  try {
-    for (std::uint64_t reads = g.below(12); reads > 0; --reads) {
-      std::optional<Batch> batch = watch.time([&] { return loader.next(); });
-      if (!batch) break;
-      if (g.chance(0.3)) kept.push_back(std::move(*batch));
-    }
-  } catch (const std::runtime_error&) {
-  }
-}
-
-/// One random life of a loader; returns the longest that any single call took.
+/// One random life of a loader; returns how long it took.
 double abandon(std::uint64_t seed) {
   Generator g(seed, Purpose::User);
   const std::int64_t work = static_cast<std::int64_t>(g.below(200));
@@ -112,24 +42,31 @@ double abandon(std::uint64_t seed) {
                         .seed = seed};
   std::vector<Batch> kept;
   std::thread stopper;
-  Stopwatch watch, stop_watch;
-  auto loader = std::make_unique<Loader>(dataset, transform, options);
-  for (std::uint64_t starts = 1 + g.below(3); starts > 0; --starts) {
-    const auto epoch = static_cast<std::int64_t>(g.below(3));
-    watch.time([&] { loader->start(epoch); });
-    if (g.chance(0.3) && !stopper.joinable()) {
-      stopper = std::thread([&, pause = static_cast<std::int64_t>(g.below(500))] {
-        spin(pause);
-        stop_watch.time([&] { loader->stop(); });
-      });
+  const auto begin = Clock::now();
+  {
+    Loader loader(dataset, transform, options);
+    for (std::uint64_t starts = 1 + g.below(3); starts > 0; --starts) {
+      loader.start(static_cast<std::int64_t>(g.below(3)));
+      if (g.chance(0.3) && !stopper.joinable()) {
+        stopper = std::thread([&loader, pause = g.below(500)] {
+          spin(static_cast<std::int64_t>(pause));
+          loader.stop();
+        });
+      }
+      try {
+        for (std::uint64_t reads = g.below(12); reads > 0; --reads) {
+          std::optional<Batch> batch = loader.next();
+          if (!batch) break;
+          if (g.chance(0.3)) kept.push_back(std::move(*batch));
+        }
+      } catch (const std::runtime_error&) {
+      }
     }
-    read_some(*loader, g, kept, watch);
+    spin(static_cast<std::int64_t>(g.below(300)));
+    if (stopper.joinable()) stopper.join();
   }
-  spin(static_cast<std::int64_t>(g.below(300)));
-  if (stopper.joinable()) stopper.join();
-  watch.time([&] { loader.reset(); });
   for (const Batch& batch : kept) batch.digest();
-  return std::max(watch.longest(), stop_watch.longest());
+  return seconds_since(begin);
 }
 
 TEST(LoaderAbandonment, NeverHangsAtAThousandRandomMoments) {
