@@ -1,14 +1,12 @@
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <thread>
 
 #include "brim/train/checkpoint.h"
 #include "launcher.h"
+#include "support/ports.h"
 #include "support/process.h"
 #include "support/test_data.h"
 
@@ -163,18 +161,10 @@ TEST_F(Launch, ARankThatIsRefusedEndsTheOthersToo) {
 
 TEST_F(Launch, ATakenPortIsNamed) {
   std::vector<std::string> words = launched(2, train("port"));
-  const int socket = ::socket(AF_INET6, SOCK_STREAM, 0);
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_addr = in6addr_any;
-  socklen_t length = sizeof address;
-  ASSERT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
-  ASSERT_EQ(listen(socket, 1), 0);
-  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
-  const std::string port = std::to_string(ntohs(address.sin6_port));
+  const TakenPort taken;
+  const std::string port = std::to_string(taken.port());
   words.insert(words.begin() + 1, {"--port", port});
   const ProcessResult result = run_brim(words);
-  close(socket);
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_NE(result.error.find("port " + port + " is taken"), std::string::npos) << result.error;
 }

@@ -13,6 +13,7 @@
 #include "brim/train/process_group.h"
 #include "brim/train/trainer.h"
 #include "support/child_process.h"
+#include "support/ports.h"
 #include "support/test_data.h"
 
 namespace brim::test {
@@ -238,24 +239,16 @@ TEST(ProcessGroup, GathersRowsAndTextOfUnequalLength) {
 }
 
 TEST(ProcessGroup, SaysThatThePortIsTaken) {
-  const int socket = ::socket(AF_INET6, SOCK_STREAM, 0);
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_addr = in6addr_any;
-  socklen_t length = sizeof address;
-  ASSERT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
-  ASSERT_EQ(listen(socket, 1), 0);
-  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
+  const TakenPort taken;
   RankPlace place;
   place.size = 2;
-  place.port = ntohs(address.sin6_port);
+  place.port = taken.port();
   try {
     connect(place, {.meet_timeout = std::chrono::milliseconds(2000)});
     ADD_FAILURE() << "the port was taken";
   } catch (const std::exception& error) {
     EXPECT_NE(std::string(error.what()).find("is taken"), std::string::npos) << error.what();
   }
-  close(socket);
 }
 
 TEST(ProcessGroup, NamesTheRankThatDidNotCome) {
