@@ -229,7 +229,7 @@ DecodedInfo Decoder::convert_gray(std::span<const std::byte> gray, int width, in
 
 std::string decode_recipe(const DecodeRequest& request, const DecodeLimits& limits) {
   using Fit = DecodeRequest::Fit;
-  std::string text = "decode:v1 rgb8 libjpeg-turbo-" +
+  std::string text = "decode:v2 rgb8 libjpeg-turbo-" +
                      std::to_string(LIBJPEG_TURBO_VERSION_NUMBER) + " opencv-" CV_VERSION " ";
   if (request.fit == Fit::Full) text += "full";
   if (request.fit == Fit::LongestSide) text += "longest=" + std::to_string(request.size);

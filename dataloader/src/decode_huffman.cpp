@@ -4,11 +4,13 @@
 #include <bit>
 #include <cstring>
 
+#include "decode_reduced.h"
+
 // ITU-T T.81, F.2.2: DC differences and AC run/size pairs. A look-up entry describes the symbol
 // that the next kLookBits bits begin with:
 //   bits  0..4   bits of code and value together
-//   bits  8..14  for AC: run + 1, kEnd for end of block; for DC: 1
-//   bits 16..19  size of the value behind the code
+//   bits  5..8   size of the value behind the code
+//   bits  9..15  for AC: run + 1, kEnd for end of block; for DC: 1
 // 0 stands for a code longer than the look-up: such codes lie together at the end of all codes, so
 // a second look-up by 16 bits, counted from the first of them, is short. There 0 means no code.
 // The next look-up waits for the first field alone; the value is computed beside it, without a
@@ -20,7 +22,7 @@ constexpr std::size_t kPadding = 64;
 constexpr std::size_t kWindow = std::size_t{16} << 10;
 /// Most bytes of one MCU: 10 blocks of 64 codes and values of 31 bits, and what is read ahead.
 constexpr std::ptrdiff_t kMostOfMcu = D_MAX_BLOCKS_IN_MCU * DCTSIZE2 * 4 + 16;
-constexpr std::uint32_t kEnd = 64;
+constexpr std::uint32_t kEnd = 64, kUnknown = 512;
 
 constexpr std::array<std::uint8_t, 64> kNaturalOrder{
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
@@ -34,13 +36,31 @@ inline std::uint64_t load_big_endian(const std::uint8_t* from) {
   return word;
 }
 
-std::uint32_t entry(int code_length, int symbol, bool is_dc) {
+/// How many of eight bytes, as they lie in memory, stand before the first 0xFF.
+inline int bytes_before_mark(std::uint64_t word) {
+  constexpr std::uint64_t kLow = 0x0101010101010101, kHigh = 0x8080808080808080;
+  if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+  const std::uint64_t marks = (~word - kLow) & word & kHigh;  // the lowest one is true
+  return marks == 0 ? 8 : std::countr_zero(marks) / 8;
+}
+
+inline std::uint32_t length_of(std::uint32_t entry) {
+  return entry & 31;
+}
+inline std::uint32_t size_of(std::uint32_t entry) {
+  return entry >> 5 & 15;
+}
+inline std::uint32_t advance_of(std::uint32_t entry) {
+  return entry >> 9;
+}
+
+std::uint16_t entry(int code_length, int symbol, bool is_dc) {
   const int size = symbol & 15;
   const int run = is_dc ? 0 : symbol >> 4;
   std::uint32_t advance = static_cast<std::uint32_t>(run) + 1;
   if (!is_dc && size == 0 && run != 15) advance = kEnd;
-  return static_cast<std::uint32_t>(code_length + size) | advance << 8 |
-         static_cast<std::uint32_t>(size) << 16;
+  const auto length = static_cast<std::uint32_t>(code_length + size);
+  return static_cast<std::uint16_t>(length | static_cast<std::uint32_t>(size) << 5 | advance << 9);
 }
 
 /// Value of `size` (0..15) bits that lie behind the code of a symbol of `length` bits in all;
@@ -62,9 +82,12 @@ struct HuffmanReader::Bits {
   std::uint64_t buffer;
   int count;
 
-  /// Room for one symbol: afterwards at least 56 bits are there.
+  /// Room for one symbol.
   void fill() {
-    if (count >= 32) return;
+    if (count < 32) fill_up();
+  }
+  /// Afterwards at least 56 bits are there.
+  void fill_up() {
     buffer |= load_big_endian(next) >> count;
     next += (63 - count) >> 3;
     count |= 56;
@@ -84,7 +107,7 @@ bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
       std::memcmp(table.symbols, source->huffval, sizeof table.symbols) == 0) {
     return true;  // cameras and libraries use the same tables over and over
   }
-  table.valid = false;
+  table.valid = table.can_skip = false;
   std::memcpy(table.counts, source->bits, sizeof table.counts);
   std::memcpy(table.symbols, source->huffval, sizeof table.symbols);
   table.counts[0] = 0;
@@ -106,7 +129,7 @@ bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
       std::uint32_t first = static_cast<std::uint32_t>(code) << spare;
       if (is_long) first -= table.first_long;
       if (is_long && first + (1u << spare) > table.longer.size()) return false;
-      std::uint32_t* const entries = (is_long ? table.longer.data() : table.look.data()) + first;
+      std::uint16_t* const entries = (is_long ? table.longer.data() : table.look.data()) + first;
       std::fill_n(entries, 1 << spare, entry(length, symbol, is_dc));
     }
   }
@@ -115,7 +138,30 @@ bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
   return true;
 }
 
-bool HuffmanReader::begin(jpeg_decompress_struct& cinfo, Arena& arena) {
+/// Entries of `skip`, by the next kSkipBits bits: as many symbols as have their codes in them, up
+/// to an end of block.
+///   bits 0..5   bits of codes and values together
+///   bits 6..15  sum of runs + 1; kEnd more with an end of block; kUnknown: no code ends in there
+void HuffmanReader::build_skip(Table& table) {
+  if (table.can_skip) return;
+  for (std::size_t pattern = 0; pattern < table.skip.size(); ++pattern) {
+    const std::uint64_t bits = std::uint64_t{pattern} << (64 - kSkipBits);
+    std::uint32_t used = 0, advance = 0;
+    while (used < kSkipBits && advance < kEnd) {
+      const std::uint32_t found = table.look[bits << used >> (64 - kLookBits)];
+      const std::uint32_t code = length_of(found) - size_of(found), step = advance_of(found);
+      if (found == 0 || used + code > kSkipBits) break;
+      if (step != kEnd && advance + step >= DCTSIZE2 - 1) break;
+      advance += step;
+      used += length_of(found);
+    }
+    if (used == 0) advance = kUnknown;
+    table.skip[pattern] = static_cast<std::uint16_t>(used | advance << 6);
+  }
+  table.can_skip = true;
+}
+
+bool HuffmanReader::begin(jpeg_decompress_struct& cinfo, bool reduced, Arena& arena) {
   if (cinfo.progressive_mode || cinfo.arith_code || cinfo.data_precision != 8) return false;
   if (jpeg_has_multiple_scans(&cinfo)) return false;
   if (cinfo.Ss != 0 || cinfo.Se != DCTSIZE2 - 1 || cinfo.Ah != 0 || cinfo.Al != 0) return false;
@@ -128,9 +174,10 @@ bool HuffmanReader::begin(jpeg_decompress_struct& cinfo, Arena& arena) {
     if (dc >= dc_.size() || ac >= ac_.size()) return false;
     if (!build(dc_[dc], cinfo.dc_huff_tbl_ptrs[dc], true)) return false;
     if (!build(ac_[ac], cinfo.ac_huff_tbl_ptrs[ac], false)) return false;
-    // At 1/8 a block is its mean: nothing but DC matters.
-    const bool keep_ac = component.DCT_scaled_size > 1;
-    blocks_[static_cast<std::size_t>(i)] = {&dc_[dc], &ac_[ac], in_scan, keep_ac};
+    const int size = component.DCT_scaled_size;
+    const int last = reduced || size == 1 ? last_coefficient(size) : DCTSIZE2 - 1;
+    build_skip(ac_[ac]);
+    blocks_[static_cast<std::size_t>(i)] = {&dc_[dc], &ac_[ac], in_scan, last};
   }
   file_ = cinfo.src->next_input_byte;
   file_end_ = file_ + cinfo.src->bytes_in_buffer;
@@ -159,23 +206,26 @@ void HuffmanReader::fill_window() {
   next_ = window_;
   std::uint8_t* to = window_ + kept;
   std::uint8_t* const full = window_ + kWindow;
+  const std::uint8_t* from = file_;
   while (to < full && !at_marker_) {
-    const auto room = static_cast<std::size_t>(std::min(file_end_ - file_, full - to));
-    const void* const found = room == 0 ? nullptr : std::memchr(file_, 0xFF, room);
-    const auto* const mark = static_cast<const std::uint8_t*>(found);
-    const std::size_t run = mark == nullptr ? room : static_cast<std::size_t>(mark - file_);
-    std::memcpy(to, file_, run);
-    to += run;
-    file_ += run;
-    if (mark == nullptr) {
-      at_marker_ = file_ == file_end_;
-    } else if (mark + 1 < file_end_ && mark[1] == 0) {
+    const std::uint8_t* const last = from + std::min(file_end_ - from, full - to);
+    for (int plain = 8; plain == 8 && last - from >= 8; from += plain, to += plain) {
+      std::uint64_t word;
+      std::memcpy(&word, from, sizeof word);
+      std::memcpy(to, &word, sizeof word);
+      plain = bytes_before_mark(word);
+    }
+    while (from < last && *from != 0xFF) *to++ = *from++;
+    if (from == last) {
+      at_marker_ = from == file_end_;
+    } else if (from + 1 < file_end_ && from[1] == 0) {
       *to++ = 0xFF;
-      file_ += 2;
+      from += 2;
     } else {
       at_marker_ = true;
     }
   }
+  file_ = from;
   std::memset(to, 0, kPadding);
   window_end_ = to;
 }
@@ -202,37 +252,60 @@ inline std::uint32_t HuffmanReader::find(std::uint64_t buffer, const Table& tabl
   return behind < table.longer.size() ? table.longer[behind] : 0;
 }
 
-/// One block; false: an oddity.
-template <bool kKeepAc>
-inline bool HuffmanReader::read_block(Bits& position, const Block& source, std::uint32_t& dc,
-                                      JCOEF* block) {
+/// Reads over AC symbols, several at a look-up, for as long as it can; `k` is the last coefficient
+/// behind. True: the block has ended.
+inline bool HuffmanReader::skip_symbols(Bits& bits, const Table& table, std::uint32_t& k) {
+  for (;;) {
+    bits.fill_up();
+    for (int i = 0; i < 2; ++i) {  // of at most 26 bits each
+      const std::uint32_t found = table.skip[bits.buffer >> (64 - kSkipBits)];
+      const std::uint32_t reached = k + (found >> 6);
+      if (reached >= DCTSIZE2 - 1) {
+        const bool has_end = found >> 6 >= kEnd && found >> 6 < kUnknown;
+        if (!has_end || reached >= kEnd + DCTSIZE2 - 1) return false;
+        bits.skip(found & 63);
+        return true;
+      }
+      k = reached;
+      bits.skip(found & 63);
+    }
+  }
+}
+
+/// One block; false: an oddity. Coefficients up to `last` are kept where `block` is not null.
+template <bool kKeepAll>
+inline bool HuffmanReader::read_block(Bits& position, const Block& source, int last,
+                                      std::uint32_t& dc, JCOEF* block) {
   Bits bits = position;
   const Table& dc_table = *source.dc;
   bits.fill();
   std::uint32_t found = find(bits.buffer, dc_table);
   if (found == 0) [[unlikely]]
     return false;
-  dc += static_cast<std::uint32_t>(value_of(bits.buffer, found & 31, found >> 16));
-  bits.skip(found & 31);
+  dc += static_cast<std::uint32_t>(value_of(bits.buffer, length_of(found), size_of(found)));
+  bits.skip(length_of(found));
   if (block != nullptr) block[0] = static_cast<JCOEF>(dc);
 
   const Table& ac_table = *source.ac;
   for (std::uint32_t k = 0; k < DCTSIZE2 - 1;) {
+    const bool wanted = kKeepAll || k < static_cast<std::uint32_t>(last);
+    if (!wanted && skip_symbols(bits, ac_table, k)) break;
     bits.fill();
     found = find(bits.buffer, ac_table);
     if (found == 0) [[unlikely]]
       return false;
-    const std::uint32_t advance = found >> 8 & 127;
+    const std::uint32_t advance = advance_of(found);
     k += advance;
     if (k >= kEnd) {
-      bits.skip(found & 31);
+      bits.skip(length_of(found));
       if (advance != kEnd) return false;  // a run beyond the block
       break;
     }
-    if constexpr (kKeepAc) {
-      block[kNaturalOrder[k]] = static_cast<JCOEF>(value_of(bits.buffer, found & 31, found >> 16));
+    if (wanted) {
+      block[kNaturalOrder[k]] =
+          static_cast<JCOEF>(value_of(bits.buffer, length_of(found), size_of(found)));
     }
-    bits.skip(found & 31);
+    bits.skip(length_of(found));
   }
   position = bits;
   return true;
@@ -249,8 +322,9 @@ bool HuffmanReader::next_mcu(jpeg_decompress_struct& cinfo, JBLOCKROW* blocks) {
     const Block& block = blocks_[static_cast<std::size_t>(i)];
     std::uint32_t& dc = last_dc_[static_cast<std::size_t>(block.component)];
     JCOEF* const to = blocks == nullptr ? nullptr : *blocks[i];
-    const bool good = to != nullptr && block.keep_ac ? read_block<true>(bits, block, dc, to)
-                                                     : read_block<false>(bits, block, dc, to);
+    const int last = to == nullptr ? 0 : block.last;
+    const bool good = last == DCTSIZE2 - 1 ? read_block<true>(bits, block, last, dc, to)
+                                           : read_block<false>(bits, block, last, dc, to);
     if (!good) return false;
   }
   next_ = bits.next;

@@ -19,11 +19,13 @@ namespace brim::detail {
 class HuffmanReader {
  public:
   /// Made for what `cinfo` is about to read (after jpeg_start_decompress)? If so it is ready.
-  bool begin(jpeg_decompress_struct& cinfo, Arena& arena);
+  /// `reduced`: reduced blocks need their low frequencies alone (replace_reduced_transforms).
+  bool begin(jpeg_decompress_struct& cinfo, bool reduced, Arena& arena);
   /// Decodes one MCU into zeroed blocks; `blocks` null: reads over it. False: an oddity.
   bool next_mcu(jpeg_decompress_struct& cinfo, JBLOCKROW* blocks);
 
-  static constexpr int kLookBits = 10;
+  static constexpr int kLookBits = 11;
+  static constexpr int kSkipBits = 12;
   /// Most 16-bit patterns that begin with a longer code; a file with more is libjpeg's to decode.
   static constexpr int kMostLong = 1 << 13;
 
@@ -33,24 +35,29 @@ class HuffmanReader {
     std::uint8_t counts[17] = {};  ///< as in the file
     std::uint8_t symbols[256] = {};
     bool valid = false, is_dc = false;
-    std::array<std::uint32_t, 1 << kLookBits> look{};  ///< see entry() in the source
-    std::array<std::uint32_t, kMostLong> longer{};     ///< by 16 bits, from `first_long` on
+    std::array<std::uint16_t, 1 << kLookBits> look{};  ///< see entry() in the source
+    std::array<std::uint16_t, kMostLong> longer{};     ///< by 16 bits, from `first_long` on
     std::uint32_t first_long = 0;
+    std::array<std::uint16_t, 1 << kSkipBits> skip{};  ///< see build_skip(); AC only
+    bool can_skip = false;
   };
   struct Block {
     const Table* dc = nullptr;
     const Table* ac = nullptr;
     int component = 0;
-    bool keep_ac = true;
+    int last = DCTSIZE2 - 1;  ///< coefficients beyond this one, in zigzag order, are read over
   };
   struct Bits;
 
   bool build(Table& table, const JHUFF_TBL* source, bool is_dc);
+  static void build_skip(Table& table);
   void next_segment();
   void fill_window();
   bool restart();
-  template <bool kKeepAc>
-  static bool read_block(Bits& position, const Block& source, std::uint32_t& dc, JCOEF* block);
+  template <bool kKeepAll>
+  static bool read_block(Bits& position, const Block& source, int last, std::uint32_t& dc,
+                         JCOEF* block);
+  static bool skip_symbols(Bits& bits, const Table& table, std::uint32_t& k);
   static std::uint32_t find(std::uint64_t buffer, const Table& table);
 
   std::array<Table, NUM_HUFF_TBLS> dc_{}, ac_{};

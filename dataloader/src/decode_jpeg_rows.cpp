@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "decode_jpeg.h"
+#include "decode_reduced.h"
 
 // The part of JpegDecoder that runs inside libjpeg's error handling: nothing here may own memory.
 namespace brim::detail {
@@ -39,7 +40,8 @@ void JpegDecoder::start(const JpegPlan& plan, Entropy entropy) {
   const bool inks = cinfo_.jpeg_color_space == JCS_CMYK || cinfo_.jpeg_color_space == JCS_YCCK;
   cinfo_.out_color_space = inks ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&cinfo_);
-  if (entropy == Entropy::Fast && huffman_.begin(cinfo_, arena_)) {
+  const bool reduced = replace_reduced_transforms(cinfo_);
+  if (entropy == Entropy::Fast && huffman_.begin(cinfo_, reduced, arena_)) {
     replace_entropy_decoder(cinfo_, on_mcu);
   }
 }

