@@ -180,6 +180,8 @@ bool replace_reduced_transforms(jpeg_decompress_struct& cinfo) {
   };
   auto& inverse = *reinterpret_cast<InverseDct*>(cinfo.idct);
   for (int i = 0; i < cinfo.num_components; ++i) {
+    // A component that no scan held has no table; libjpeg makes it grey.
+    if (cinfo.comp_info[i].quant_table == nullptr) continue;
     const int size = cinfo.comp_info[i].DCT_scaled_size;
     if (size == 2) inverse.transforms[i] = inverse_dct_2x2;
     if (size == 4) inverse.transforms[i] = inverse_dct_4x4;

@@ -38,6 +38,12 @@ ByteVector encode_jpeg(const ImageView& pixels, const JpegOptions& options) {
     cinfo.comp_info[2].v_samp_factor = options.red_v;
   }
   if (options.progressive) jpeg_simple_progression(&cinfo);
+  static constexpr jpeg_scan_info kScans[3] = {
+      {1, {0}, 0, 63, 0, 0}, {1, {1}, 0, 63, 0, 0}, {1, {2}, 0, 63, 0, 0}};
+  if (options.separate_scans) {
+    cinfo.scan_info = kScans;
+    cinfo.num_scans = 3;
+  }
   cinfo.optimize_coding = options.optimize ? TRUE : FALSE;
   cinfo.arith_code = options.arithmetic ? TRUE : FALSE;
   cinfo.restart_interval = static_cast<unsigned>(options.restart_interval);

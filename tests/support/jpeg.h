@@ -19,7 +19,8 @@ struct JpegOptions {
   int blue_h = 1, blue_v = 1, red_h = 1, red_v = 1;  ///< sampling of the chroma planes
   bool gray = false;
   bool progressive = false;
-  bool optimize = false;  ///< Huffman tables of its own
+  bool separate_scans = false;  ///< each component in a scan of its own
+  bool optimize = false;        ///< Huffman tables of its own
   bool arithmetic = false;
   int restart_interval = 0;  ///< MCUs between restart markers
   int orientation = 0;       ///< EXIF orientation to state; 0: no EXIF

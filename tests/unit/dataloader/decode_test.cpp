@@ -113,6 +113,27 @@ TEST(Decoder, ReducesAsTurboJpegDoesButForHighFrequencies) {
   }
 }
 
+TEST(Decoder, MakesColourGreyThatNoScanHolds) {
+  ByteVector bytes = encode_jpeg(make_picture(64, 48, 1).view(), {.separate_scans = true});
+  constexpr std::byte kScan[] = {std::byte{0xFF}, std::byte{0xDA}};
+  const auto first = std::search(bytes.begin(), bytes.end(), std::begin(kScan), std::end(kScan));
+  const auto second = std::search(first + 2, bytes.end(), std::begin(kScan), std::end(kScan));
+  ASSERT_NE(second, bytes.end());
+  bytes.erase(second, bytes.end());
+  bytes.insert(bytes.end(), {std::byte{0xFF}, std::byte{0xD9}});
+  Decoder decoder({.truncated = Truncated::Accept});
+  Image image;
+  for (const int denominator : {1, 2, 4, 8}) {
+    SCOPED_TRACE(denominator);
+    decoder.decode(bytes, {Fit::ShortestSideAtLeast, 48 / denominator}, {}, image);
+    ASSERT_EQ(image.height(), 48 / denominator);
+    for (std::size_t i = 0; i < image.bytes().size(); i += 3) {
+      ASSERT_EQ(image.bytes()[i], image.bytes()[i + 1]);
+      ASSERT_EQ(image.bytes()[i], image.bytes()[i + 2]);
+    }
+  }
+}
+
 TEST(Decoder, AppliesEveryOrientationToJpeg) {
   Decoder decoder;
   Image image;
