@@ -13,9 +13,23 @@ function(brim_module name)
   if(ARG_TORCH)
     target_link_libraries(brim_${name} PUBLIC torch)  # its headers stand in ours
     brim_use_torch_pch(brim_${name})
+  else()
+    target_precompile_headers(brim_${name} PRIVATE <algorithm> <atomic> <chrono> <condition_variable> <filesystem>
+      <fstream> <functional> <map> <memory> <mutex> <optional> <span> <sstream> <string> <thread> <vector>)
   endif()
   set_property(GLOBAL APPEND PROPERTY BRIM_MODULES ${name})
   install(DIRECTORY ${ARG_DIR}/include/ DESTINATION include)
+endfunction()
+
+# Compiles `target` with the precompiled headers of the library `pch`, whose options must be the same.
+function(brim_reuse_pch target pch)
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL EXECUTABLE)
+    # A precompiled header made with -fPIC is refused by code compiled with CMake's -fPIE.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${pch})
 endfunction()
 
 # One precompiled libtorch.h for every target that includes it: seconds of parsing paid once. GCC still
@@ -42,13 +56,7 @@ function(brim_use_torch_pch target)
   endif()
   # at::parallel_for is a serial loop in code that is compiled without OpenMP.
   target_link_libraries(${target} PRIVATE torch OpenMP::OpenMP_CXX)
-  get_target_property(type ${target} TYPE)
-  if(type STREQUAL EXECUTABLE)
-    # A precompiled header made with -fPIC is refused by code compiled with CMake's -fPIE.
-    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-    target_compile_options(${target} PRIVATE -fPIC)
-  endif()
-  target_precompile_headers(${target} REUSE_FROM ${pch})
+  brim_reuse_pch(${target} ${pch})
   # Reading the precompiled header takes seconds: sources that plainly need no tensor go without.
   get_target_property(sources ${target} SOURCES)
   get_target_property(directory ${target} SOURCE_DIR)

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/process_memory.h"
 #include "lmdb_check.h"
 
 namespace brim::detail {
@@ -20,6 +21,11 @@ constexpr unsigned kMostReaders = 1022;
 /// Opening waits this long for another process that is checking the file.
 constexpr int kMarkerTimeoutMs = 10000;
 constexpr int kCommitsPerReaderCheck = 64;
+
+/// A map may take so much more: the larger part of a limited address space is for others.
+std::int64_t most_more_map() {
+  return address_space_left() / 4;
+}
 
 MDB_val value_of(const void* data, std::size_t size) {
   return {size, const_cast<void*>(data)};
@@ -92,6 +98,7 @@ void LmdbEnvironment::open(const std::string& directory, std::int64_t map_bytes)
            "remove the folder with 'brim cache rm', or name another with cache.dir");
   };
   const auto page = static_cast<std::int64_t>(::sysconf(_SC_PAGESIZE));
+  map_bytes = std::min(map_bytes, most_more_map());
   check(mdb_env_create(&env_));
   check(mdb_env_set_maxreaders(env_, kMostReaders));
   check(mdb_env_set_mapsize(
@@ -172,6 +179,7 @@ int LmdbEnvironment::resize_map(std::int64_t bytes) {
   mdb_env_info(env_, &info);
   if (bytes > 0) {
     if (static_cast<std::int64_t>(info.me_mapsize) >= bytes) return 0;  // done meanwhile
+    if (bytes - static_cast<std::int64_t>(info.me_mapsize) > most_more_map()) return MDB_MAP_FULL;
     // A map that was given up and cannot be replaced would be the end of the environment.
     void* probe = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

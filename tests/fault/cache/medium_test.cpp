@@ -92,6 +92,21 @@ TEST_P(Medium, WithoutAddressSpaceForALargerMapGoesOn) {
             "exit 0");
 }
 
+TEST(LmdbMedium, BeginsWithASmallerMapWhereAddressSpaceIsShort) {
+  if (!counts_allocations()) GTEST_SKIP() << kNoRoom;
+  const FastDir folder;
+  EXPECT_EQ(in_child([&] {
+              const rlimit limit{512 << 20, 512 << 20};  // a map is a gigabyte at first
+              ::setrlimit(RLIMIT_AS, &limit);
+              const auto store = make_lmdb_store({.directory = folder.path()});
+              store->put(key_of(1), value_of(1, 100000), 1);
+              store->flush();
+              Blob blob;
+              return store->get(key_of(1), blob) && same(blob.bytes, value_of(1, 100000)) ? 0 : 1;
+            }),
+            "exit 0");
+}
+
 /// Runs `body` as a user who may read but not write `folder`.
 std::string without_write_permission(const std::string& folder, const std::function<int()>& body) {
   for (const auto& entry : fs::recursive_directory_iterator(folder))
