@@ -15,6 +15,31 @@ bool same_shape(const AllocationTrace& a, const AllocationTrace& b) {
                                             [](auto x, auto y) { return (x > 0) == (y > 0); });
 }
 
+/// `trace` where a block that is given back at once is not asked for twice in a row: a kernel that
+/// goes over the samples one by one takes its scratch memory once for each.
+AllocationTrace without_repeats(const AllocationTrace& trace) {
+  AllocationTrace result;
+  std::vector<std::int64_t> number;  // in the result, of each allocation
+  std::int64_t kept = 0;
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    if (trace[i] <= 0) {
+      result.push_back(-number.at(static_cast<std::size_t>(-trace[i] - 1)) - 1);
+      continue;
+    }
+    const std::size_t end = result.size();
+    const auto own = static_cast<std::int64_t>(number.size());
+    const bool given_back = i + 1 < trace.size() && trace[i + 1] == -own - 1;
+    if (given_back && end >= 2 && result[end - 2] == trace[i] && result[end - 1] == -kept) {
+      number.push_back(kept - 1);
+      ++i;
+      continue;
+    }
+    number.push_back(kept++);
+    result.push_back(trace[i]);
+  }
+  return result;
+}
+
 /// Through the two largest batches: what small ones lose to rounding is no part of the slope.
 AffineFit line_through(std::vector<Measurement> measured) {
   std::sort(measured.begin(), measured.end(),
@@ -49,20 +74,21 @@ void MemoryModel::join_traces(const std::vector<Measurement>& measured) {
   std::sort(order.begin(), order.end(),
             [](const auto* a, const auto* b) { return a->batch > b->batch; });
   if (order.size() < 2) return;
-  const Measurement &large = *order[0], &small = *order[1];
-  if (large.batch == small.batch || !same_shape(large.trace, small.trace)) return;
-  const auto span = static_cast<double>(large.batch - small.batch);
-  for (std::size_t i = 0; i < large.trace.size(); ++i) {
-    if (large.trace[i] < 0) {
-      events_.push_back({static_cast<double>(large.trace[i]), 0});
+  if (order[0]->batch == order[1]->batch) return;
+  const AllocationTrace large = without_repeats(order[0]->trace);
+  const AllocationTrace small = without_repeats(order[1]->trace);
+  if (!same_shape(large, small)) return;
+  const auto span = static_cast<double>(order[0]->batch - order[1]->batch);
+  for (std::size_t i = 0; i < large.size(); ++i) {
+    if (large[i] < 0) {
+      events_.push_back({static_cast<double>(large[i]), 0});
       continue;
     }
-    const auto more = static_cast<double>(large.trace[i]),
-               less = static_cast<double>(small.trace[i]);
+    const auto more = static_cast<double>(large[i]), less = static_cast<double>(small[i]);
     const double slope = (more - less) / span;
-    events_.push_back({less - slope * static_cast<double>(small.batch), slope});
+    events_.push_back({less - slope * static_cast<double>(order[1]->batch), slope});
   }
-  for (const Measurement* m : {&large, &small}) {
+  for (const Measurement* m : {order[0], order[1]}) {
     const auto reserved = static_cast<double>(replay_allocations(m->trace).reserved);
     if (reserved == 0) return events_.clear();
     outside_ = std::max(outside_, static_cast<double>(m->resident_peak_bytes) - reserved);

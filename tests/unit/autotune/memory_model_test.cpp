@@ -41,6 +41,28 @@ TEST(MemoryModel, BearsFreesInAnotherOrder) {
   EXPECT_EQ(model.at(64), static_cast<double>(measured(64).resident_peak_bytes));
 }
 
+/// A kernel that takes scratch memory for every sample, one after the other.
+Measurement measured_by_samples(std::int64_t batch) {
+  Measurement m;
+  m.batch = batch;
+  m.outcome = Outcome::Fits;
+  m.trace = {batch * 2 * kMebibyte};
+  for (std::int64_t sample = 0; sample < batch; ++sample)
+    m.trace.insert(m.trace.end(), {3 * kMebibyte, -(sample + 1) - 1});
+  m.trace.insert(m.trace.end(), {batch * kMebibyte, -1, -(batch + 1) - 1});
+  m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
+  m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMebibyte;
+  return m;
+}
+
+TEST(MemoryModel, SeesThroughAKernelThatGoesOverSamplesOneByOne) {
+  const MemoryModel model({measured_by_samples(2), measured_by_samples(4)});
+  ASSERT_TRUE(model.replays());
+  for (const std::int64_t batch : {2, 3, 4, 8, 24, 64})
+    EXPECT_EQ(model.at(batch), static_cast<double>(measured_by_samples(batch).resident_peak_bytes))
+        << batch;
+}
+
 TEST(MemoryModel, IsALineWhereTracesAreMissingOrDiffer) {
   Measurement small = measured(4), large = measured(16);
   large.trace.push_back(64);
