@@ -1,8 +1,11 @@
 #include "lmdb_writer.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "posix_file.h"
 
 namespace brim::detail {
 namespace {
@@ -181,9 +184,12 @@ void LmdbWriter::run() {
 
 void LmdbWriter::write(Batch& batch) {
   const std::int64_t map_limit = options_.byte_limit + options_.byte_limit / 4 + (16 << 20);
-  const int code = environment_.update(
+  int code = environment_.update(
       map_limit, [&](const LmdbEnvironment::Write& write) { return write_in(write, batch); });
   if (code == 0) return;
+  // LMDB calls a write that was cut short by a full disk an input/output error.
+  const auto wanted = static_cast<std::int64_t>(batch.bytes.size());
+  if (code == EIO && free_disk_bytes(options_.directory) < wanted) code = ENOSPC;
   const std::string why = "cannot write to the LMDB cache: " + lmdb_message(code);
   lost_(static_cast<std::int64_t>(batch.items.size()), why);
   const std::lock_guard lock(mutex_);

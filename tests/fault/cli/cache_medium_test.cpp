@@ -49,7 +49,9 @@ class TrainingCache : public testing::Test {
                      "loader.cache_dir=" + cache(),
                      "--cache",
                      mode,
-                     "loader.content=decoded"});
+                     "loader.content=decoded",
+                     "loader.cache_fill=1",
+                     "loader.cache_size=100MiB"});
   }
 
   /// The losses of a run, as they are written.
