@@ -81,6 +81,7 @@ class Checker {
     require(std::memcmp(format_->magic, kLmdbMagic, sizeof kLmdbMagic) == 0);
     if (format_->endian != kEndianTag || format_->version != kLmdbVersion)
       return LmdbFileState::OtherFormat;
+    require(!has_strange_keys_);
     return LmdbFileState::Sound;
   }
 
@@ -196,10 +197,20 @@ class Checker {
     return a.size() < b.size() ? -1 : (a.size() > b.size() ? 1 : 0);
   }
 
+  /// A block or its directory; no cache comes to 2^48 of them.
+  static bool names_block(std::span<const std::byte> key) {
+    if (key.size() != sizeof(LmdbBlockKey)) return false;
+    const auto letter = static_cast<char>(key[0]);
+    return (letter == kBlockLetter || letter == kDirectoryLetter) && key[1] == std::byte{0} &&
+           key[2] == std::byte{0};
+  }
+
   void keep_format(std::span<const std::byte> key, std::span<const std::byte> data) {
     if (key.size() != kFormatKey.size() ||
-        std::memcmp(key.data(), kFormatKey.data(), key.size()) != 0)
+        std::memcmp(key.data(), kFormatKey.data(), key.size()) != 0) {
+      has_strange_keys_ = has_strange_keys_ || !names_block(key);
       return;
+    }
     require(data.size() == sizeof(LmdbFormat));
     format_ = load<LmdbFormat>(data.data());
   }
@@ -228,6 +239,7 @@ class Checker {
   bool last_was_separator_ = false;
   std::vector<bool> used_;
   std::optional<LmdbFormat> format_;
+  bool has_strange_keys_ = false;
 };
 
 }  // namespace

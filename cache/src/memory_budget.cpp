@@ -1,6 +1,7 @@
 #include "brim/cache/memory_budget.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -28,8 +29,16 @@ struct MemoryBudget::Impl {
   std::int64_t limit = 0;
   std::int64_t reserved = 0;
   MemoryLimits limits;
+  std::chrono::steady_clock::time_point read_at;  ///< when limits were read
   std::map<std::string, std::int64_t> by_holder;
   std::vector<std::shared_ptr<Registration>> registrations;  ///< sorted by order
+
+  /// A limit that is the machine's, and was not read just now.
+  bool may_have_changed() const {
+    constexpr std::chrono::milliseconds kFresh{10};
+    const std::lock_guard lock(mutex);
+    return limits.decided_by != "user" && std::chrono::steady_clock::now() - read_at > kFresh;
+  }
 
   /// Adds `delta` to the ledger when there is room for it; shrinking always succeeds.
   bool change(const std::string& holder, std::int64_t delta) {
@@ -120,6 +129,7 @@ MemoryLimits MemoryBudget::refresh() {
   const std::lock_guard lock(impl_->mutex);
   impl_->limit = user_decides ? user : machine;
   impl_->limits = limits;
+  impl_->read_at = std::chrono::steady_clock::now();
   return limits;
 }
 
@@ -187,7 +197,13 @@ Reservation MemoryBudget::reserve(const std::string& holder, std::int64_t bytes)
   // Several rounds: what a holder gives back may be taken by another thread before it is ours.
   for (int round = 0; round < 16; ++round) {
     Reservation reservation = try_reserve(holder, bytes);
-    if (reservation || bytes > limit()) return reservation;
+    if (reservation) return reservation;
+    // What others held when the machine was last looked at may have been given back.
+    if (round == 0 && impl_->may_have_changed()) {
+      refresh();
+      continue;
+    }
+    if (bytes > limit()) return reservation;
     const std::int64_t missing = bytes - available();
     if (missing > 0 && ask_back(missing) <= 0) break;
   }
@@ -197,15 +213,17 @@ Reservation MemoryBudget::reserve(const std::string& holder, std::int64_t bytes)
 Reservation MemoryBudget::reserve_or_throw(const std::string& holder, std::int64_t bytes) {
   Reservation reservation = reserve(holder, bytes);
   if (reservation) return reservation;
+  throw Error(holder + " needs " + format_bytes(bytes) + " of memory, but " + state(),
+              {.key = "memory"},
+              remedy(bytes) + "; a smaller batch, fewer workers or a smaller cache need less");
+}
+
+std::string MemoryBudget::state() const {
   std::string list;
   for (const Holder& h : holders())
     list += (list.empty() ? "" : ", ") + h.name + " " + format_bytes(h.bytes);
-  throw Error(holder + " needs " + format_bytes(bytes) + " of memory, but " +
-                  format_bytes(available()) + " of the " + format_bytes(limit()) +
-                  " limit (set by " + limits().decided_by +
-                  ") are left; held: " + (list.empty() ? "nothing" : list),
-              {.key = "memory"},
-              remedy(bytes) + "; a smaller batch, fewer workers or a smaller cache need less");
+  return format_bytes(available()) + " of the " + format_bytes(limit()) + " limit (set by " +
+         limits().decided_by + ") are left; held: " + (list.empty() ? "nothing" : list);
 }
 
 std::shared_ptr<void> MemoryBudget::on_pressure(int order, std::string holder, GiveBack give_back) {

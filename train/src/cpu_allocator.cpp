@@ -203,11 +203,10 @@ class Pool final : public c10::Allocator {
 
   [[noreturn]] void fail(std::size_t bytes) {
     ++failures_;
-    const char* why = heap_.lack() == PageHeap::Lack::System ? "the system gives no more"
-                      : heap_.lack() == PageHeap::Lack::AddressSpace
-                          ? "the pool's address space is "
-                            "used up"
-                          : "the limit is reached";
+    std::string why = "the limit is reached";
+    if (heap_.lack() == PageHeap::Lack::System) why = "the system gives no more";
+    if (heap_.lack() == PageHeap::Lack::AddressSpace) why = "the pool's address space is used up";
+    if (heap_.lack() == PageHeap::Lack::Limit && budget_ != nullptr) why = budget_->state();
     TORCH_CHECK_WITH(OutOfMemoryError, false, "brim's CPU allocator: cannot allocate ",
                      format_bytes(static_cast<std::int64_t>(bytes)), ": ", why, " (",
                      format_bytes(live()), " live, ", format_bytes(reserved()), " reserved, limit ",

@@ -151,5 +151,21 @@ TEST_P(Damaged, OfAnotherVersionOrByteOrderIsNotRead) {
   }
 }
 
+TEST(Lmdb, WithKeysThatAreNotItsOwnIsMadeAnew) {
+  const DamagedStore store(small_stores().at(1));
+  for (const char letter : {'B', 'D'}) {
+    SCOPED_TRACE(letter);
+    // Length and bytes of the key of the first block, and of its directory.
+    const std::string key = std::string{9, 0, letter} + std::string(8, 0);
+    std::string bytes = store.sound();
+    const std::size_t at = bytes.find(key);
+    ASSERT_NE(at, std::string::npos);
+    bytes[at] = 19;
+    EXPECT_EQ(store.look(bytes), 0);
+    const auto again = small_stores().at(1).open(store.folder());
+    EXPECT_EQ(again->stats().entries, DamagedStore::kValues) << "what was refilled is kept";
+  }
+}
+
 }  // namespace
 }  // namespace brim::test

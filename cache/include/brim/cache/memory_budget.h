@@ -109,6 +109,9 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   /// run.
   std::string remedy(std::int64_t bytes) const;
 
+  /// "0 B of the 2.0 GiB limit (set by user) are left; held: process 200.0 MiB, tensors 1.8 GiB".
+  std::string state() const;
+
   /// Reads the machine's limits again, adapts limit() and returns them.
   MemoryLimits refresh();
   /// The limits as last read.
