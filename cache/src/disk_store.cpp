@@ -127,8 +127,7 @@ class DiskStore final : public Store {
   }
 
   bool read(const CacheKey& key, const Entry& entry, Blob& blob) {
-    if (blob.scratch.size() < entry.length) blob.scratch.resize(entry.length);
-    const std::span<std::byte> bytes = std::span(blob.scratch).first(entry.length);
+    const std::span<std::byte> bytes = blob.room(entry.length);
     if (!entry.segment->read(entry.offset, bytes) ||
         detail::value_checksum(key, bytes) != entry.checksum) {
       drop_damaged(key, entry);

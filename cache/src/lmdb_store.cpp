@@ -125,8 +125,7 @@ class LmdbStore final : public Store {
 
   bool read(const CacheKey& key, const LmdbPlace& place, Blob& blob) const {
     if (place.length > kLargestValue) return false;
-    if (blob.scratch.size() < place.length) blob.scratch.resize(place.length);
-    const std::span<std::byte> bytes = std::span(blob.scratch).first(place.length);
+    const std::span<std::byte> bytes = blob.room(place.length);
     if (!environment_.read_bytes(place.file_offset, bytes) ||
         detail::value_checksum(key, bytes) != place.checksum)
       return false;

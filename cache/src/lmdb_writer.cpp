@@ -115,10 +115,10 @@ bool LmdbWriter::get_pending(const CacheKey& key, Blob& blob) {
   for (const Batch* batch : {&filling_, &writing_}) {
     const Item* item = find(*batch, key);
     if (item == nullptr) continue;
-    if (blob.scratch.size() < item->length) blob.scratch.resize(item->length);
+    const std::span<std::byte> bytes = blob.room(item->length);
     if (item->length > 0)
-      std::memcpy(blob.scratch.data(), batch->bytes.data() + item->offset, item->length);
-    blob.bytes = std::span(blob.scratch).first(item->length);
+      std::memcpy(bytes.data(), batch->bytes.data() + item->offset, item->length);
+    blob.bytes = bytes;
     blob.owner.reset();
     return true;
   }

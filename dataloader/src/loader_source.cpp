@@ -98,10 +98,13 @@ void SourceLoader::load_one(std::int64_t index, const RegionQuery& region, LoadS
     return;
   }
   const CacheKey key = key_of(record);
+  // One piece of memory serves what is read and what is decoded: plans count it once.
+  if (out.blob.scratch.empty()) out.image.swap_memory(out.blob.scratch);
   if (from_decoded_cache(key, scratch, out)) {
     scratch.recorder.add_hit();
     return;
   }
+  out.image.swap_memory(out.blob.scratch);
   scratch.recorder.add_miss();
   const bool keep = worth_offering();
   const std::int64_t begin = now_ns();

@@ -18,6 +18,15 @@ struct Blob {
   std::span<const std::byte> bytes{};
   std::vector<std::byte> scratch{};
   std::shared_ptr<const void> owner{};  ///< keeps stable memory alive while the Blob looks at it
+
+  /// The first `size` bytes of scratch, which grows to just that where it is smaller.
+  std::span<std::byte> room(std::size_t size) {
+    if (scratch.size() < size) {
+      std::vector<std::byte>().swap(scratch);
+      scratch.resize(size);
+    }
+    return std::span(scratch).first(size);
+  }
 };
 
 enum class PutResult {

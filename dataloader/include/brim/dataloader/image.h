@@ -2,8 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
+#include <vector>
 
 namespace brim {
 
@@ -31,6 +31,8 @@ struct MutableImageView {
 class Image {
  public:
   Image() = default;
+  Image(Image&&) noexcept = default;
+  Image& operator=(Image&&) noexcept = default;
   /// Makes room for width x height RGB (contiguous rows); old content is lost.
   void resize(int width, int height);
   int width() const { return width_; }
@@ -44,13 +46,18 @@ class Image {
   /// Room before the pixels, for a header that is kept with them.
   static constexpr std::size_t kHeadroom = 64;
   std::span<std::byte> bytes_with_headroom();
-  std::size_t capacity() const { return capacity_; }
+  /// Bytes of pixels that there is room for.
+  std::size_t capacity() const { return memory_.empty() ? 0 : memory_.size() - kHeadroom; }
+  /// Takes `memory` for its own and leaves the old one there; the content is lost.
+  void swap_memory(std::vector<std::byte>& memory);
 
  private:
-  std::uint8_t* pixels() const { return data_ ? data_.get() + kHeadroom : nullptr; }
+  std::uint8_t* pixels() const {
+    auto* const begin = const_cast<std::byte*>(memory_.data());
+    return memory_.empty() ? nullptr : reinterpret_cast<std::uint8_t*>(begin) + kHeadroom;
+  }
 
-  std::unique_ptr<std::uint8_t[]> data_;
-  std::size_t capacity_ = 0;  ///< of the pixels
+  std::vector<std::byte> memory_;
   int width_ = 0;
   int height_ = 0;
 };
