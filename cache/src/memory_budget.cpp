@@ -29,7 +29,8 @@ struct MemoryBudget::Impl {
   std::int64_t limit = 0;
   std::int64_t reserved = 0;
   MemoryLimits limits;
-  std::chrono::steady_clock::time_point read_at;  ///< when limits were read
+  std::map<std::string, std::int64_t> allowed_at_start;  ///< by the limit's source
+  std::chrono::steady_clock::time_point read_at;         ///< when limits were read
   std::map<std::string, std::int64_t> by_holder;
   std::vector<std::shared_ptr<Registration>> registrations;  ///< sorted by order
 
@@ -38,6 +39,20 @@ struct MemoryBudget::Impl {
     constexpr std::chrono::milliseconds kFresh{10};
     const std::lock_guard lock(mutex);
     return limits.decided_by != "user" && std::chrono::steady_clock::now() - read_at > kFresh;
+  }
+
+  /// Lowers what RLIMIT_AS and RLIMIT_DATA allow by the growth that was announced.
+  void expect_growth(MemoryLimits& read) {
+    const std::lock_guard lock(mutex);
+    for (MemoryLimit& one : read.all) {
+      if (!one.source.starts_with("RLIMIT")) continue;
+      const std::int64_t first = allowed_at_start.try_emplace(one.source, one.limit).first->second;
+      one.limit =
+          std::max<std::int64_t>(0, std::min(one.limit, first - options.address_space_growth));
+      if (one.limit >= read.effective) continue;
+      read.effective = one.limit;
+      read.decided_by = one.source;
+    }
   }
 
   /// Adds `delta` to the ledger when there is room for it; shrinking always succeeds.
@@ -117,6 +132,7 @@ std::shared_ptr<MemoryBudget> MemoryBudget::make(const MemoryBudgetOptions& opti
 
 MemoryLimits MemoryBudget::refresh() {
   MemoryLimits limits = read_memory_limits(0, impl_->options.root);
+  impl_->expect_growth(limits);
   const auto machine =
       static_cast<std::int64_t>(static_cast<double>(limits.effective) * impl_->options.fraction);
   const std::int64_t user = impl_->options.byte_limit;

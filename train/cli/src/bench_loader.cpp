@@ -259,7 +259,8 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
   const std::shared_ptr<const Dataset> dataset = open_dataset(options.data, options.dataset);
   const std::shared_ptr<const Transform> transform =
       bench_transform(options.mode, options.image_size);
-  const auto budget = cli::make_budget(options.memory_bytes, cli::Growth::kLoader);
+  const auto budget =
+      cli::make_budget(options.memory_bytes, cli::Growth::kLoader, options.loader.workers);
   const MemoryMonitor monitor(budget);
   LoaderOptions settings = options.loader;
   settings.budget = budget;

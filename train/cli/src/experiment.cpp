@@ -120,22 +120,27 @@ Task task_of(const Config& config, const Dataset& dataset) {
   return dataset.task();
 }
 
-std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth) {
+std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth,
+                                          int workers) {
   constexpr std::int64_t kStack = std::int64_t{8} << 20;
   const MemoryLimits limits = read_memory_limits(byte_limit);
-  // Limits on address space and data count whole stacks: of workers, compute threads and a few.
-  if (limits.decided_by.starts_with("RLIMIT")) growth += kStack * (2 * available_cpus() + 4);
   // Each arena of malloc sets 64 MiB of address space aside, and every thread would like its own.
   if (std::any_of(limits.all.begin(), limits.all.end(),
                   [](const MemoryLimit& limit) { return limit.source == "RLIMIT_AS"; }))
     ::mallopt(M_ARENA_MAX, 2);
-  return MemoryBudget::make({.byte_limit = byte_limit, .base_bytes = limits.own_resident + growth});
+  // Limits on address space count whole stacks: of workers, of as many threads that compute (or
+  // that the loader is measured against) and a few.
+  return MemoryBudget::make(
+      {.byte_limit = byte_limit,
+       .base_bytes = limits.own_resident + growth,
+       .address_space_growth = kStack * (2 * std::max(available_cpus(), workers) + 4)});
 }
 
 std::shared_ptr<MemoryBudget> make_budget(const Config& config) {
   const bool automatic = config.memory.limit == "auto";
   return make_budget(automatic ? 0 : parse_bytes(config.memory.limit, "memory.limit"),
-                     Growth::kNetwork);
+                     Growth::kNetwork,
+                     static_cast<int>(count_or_auto(config.loader.workers, "loader.workers")));
 }
 
 std::string cache_directory(const Config& config) {

@@ -33,8 +33,9 @@ struct Growth {
   static constexpr std::int64_t kNetwork = std::int64_t{64} << 20;
 };
 /// A budget of `byte_limit` (0: what the machine allows) that counts this process as it is, and
-/// `growth` bytes besides.
-std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth);
+/// `growth` bytes besides. `workers`: threads that the loader may have.
+std::shared_ptr<MemoryBudget> make_budget(std::int64_t byte_limit, std::int64_t growth,
+                                          int workers);
 /// As configured, for a command that runs a network.
 std::shared_ptr<MemoryBudget> make_budget(const Config& config);
 /// Replaces "auto" in loader.cache and loader.content by what a sample of `dataset` says; returns

@@ -62,6 +62,9 @@ struct MemoryBudgetOptions {
   /// Bytes in use outside the ledger (program, libraries), held by the holder "process"; -1: what
   /// is resident now when there is no explicit limit, else 0.
   std::int64_t base_bytes = -1;
+  /// Address space that will come to be in use without being resident, such as the stacks of
+  /// threads: RLIMIT_AS and RLIMIT_DATA are taken as if it were in use from the start.
+  std::int64_t address_space_growth = 0;
   std::string root = "/";  ///< file system root that limits are read under
 };
 
