@@ -36,20 +36,24 @@ class File {
   int descriptor_;
 };
 
-void write_all(const File& file, const std::string& path, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t done = ::write(file.get(), data, size);
-    if (done < 0) {
-      if (errno == EINTR) continue;
-      fail(path, "cannot write", errno);
-    }
-    data += done;
-    size -= static_cast<std::size_t>(done);
+/// 0, or what went wrong.
+int write_all(const File& file, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t done = ::write(file.get(), bytes.data(), bytes.size());
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return errno;
+    bytes.remove_prefix(static_cast<std::size_t>(done));
   }
+  return 0;
 }
 }  // namespace
 
 void write_file_atomically(const std::string& path, const char* data, std::size_t size) {
+  write_file_atomically(path, [&](const FileSink& sink) { sink({data, size}); });
+}
+
+void write_file_atomically(const std::string& path,
+                           const std::function<void(const FileSink&)>& write) {
   const std::filesystem::path target(path);
   const std::filesystem::path folder =
       target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
@@ -58,7 +62,11 @@ void write_file_atomically(const std::string& path, const char* data, std::size_
   try {
     File file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (file.get() < 0) fail(path, "cannot write", errno);
-    write_all(file, path, data, size);
+    int error = 0;  // of the first write that failed: what follows is not written
+    write([&](std::string_view bytes) {
+      if (error == 0) error = write_all(file, bytes);
+    });
+    if (error != 0) fail(path, "cannot write", error);
     if (::fsync(file.get()) != 0) fail(path, "cannot write to disk", errno);
     if (file.close() != 0) fail(path, "cannot write", errno);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail(path, "cannot replace", errno);

@@ -87,8 +87,8 @@ std::uint64_t checksum(const Checkpoint& checkpoint) {
   return sum;
 }
 
-std::string encode(const Checkpoint& checkpoint) {
-  std::vector<std::pair<std::string, detail::StateSection>> file;
+detail::StateSections sections_of(const Checkpoint& checkpoint) {
+  detail::StateSections file;
   for (const Section& section : kSections) {
     const TensorMap& tensors = checkpoint.*section.map;
     file.emplace_back(section.name, StateDict(tensors.begin(), tensors.end()));
@@ -97,7 +97,7 @@ std::string encode(const Checkpoint& checkpoint) {
   about["format"] = kFormat;
   about["checksum"] = checksum(checkpoint);
   file.emplace_back("brim", about.dump());
-  return detail::pickle_sections(file);
+  return file;
 }
 
 [[noreturn]] void damaged(const std::string& path, const std::string& how) {
@@ -162,8 +162,10 @@ std::optional<Checkpoint> read(const std::string& path, std::string& why_not) {
 }  // namespace
 
 void save_checkpoint(const std::vector<std::string>& paths, const Checkpoint& checkpoint) {
-  const std::string bytes = encode(checkpoint);
-  for (const std::string& path : paths) write_file_atomically(path, bytes.data(), bytes.size());
+  const detail::StateSections sections = sections_of(checkpoint);
+  for (const std::string& path : paths)
+    write_file_atomically(path,
+                          [&](const FileSink& sink) { detail::pickle_sections(sections, sink); });
 }
 
 void save_checkpoint(const std::string& path, const Checkpoint& checkpoint) {

@@ -89,9 +89,10 @@ void add_tensor(Pickle& pickle, const Tensor& tensor, const std::string& key) {
 /// An archive that grows as tensors are added to its pickle.
 class Archive {
  public:
-  Archive()
-      : writer_([this](const void* data, std::size_t size) {
-          bytes_.append(static_cast<const char*>(data), size);
+  using Sink = std::function<void(std::string_view)>;
+  explicit Archive(const Sink& sink)
+      : writer_([&sink](const void* data, std::size_t size) {
+          sink({static_cast<const char*>(data), size});
           return size;
         }) {}
 
@@ -105,7 +106,7 @@ class Archive {
     pickle_.raw("u");  // SETITEMS
   }
 
-  void add(const std::vector<std::pair<std::string, StateSection>>& sections) {
+  void add(const StateSections& sections) {
     pickle_.raw("}(");
     for (const auto& [name, section] : sections) {
       pickle_.text(name);
@@ -118,18 +119,16 @@ class Archive {
     pickle_.raw("u");
   }
 
-  std::string finish() {
+  void finish() {
     const std::string bytes = pickle_.finish();
     writer_.writeRecord("data.pkl", bytes.data(), bytes.size());
     for (std::size_t i = 0; i < tensors_.size(); ++i)
       writer_.writeRecord("data/" + std::to_string(i), tensors_[i].data_ptr(),
                           tensors_[i].nbytes());
     writer_.writeEndOfFile();
-    return std::move(bytes_);
   }
 
  private:
-  std::string bytes_;
   caffe2::serialize::PyTorchStreamWriter writer_;
   Pickle pickle_;
   std::vector<Tensor> tensors_;
@@ -138,15 +137,19 @@ class Archive {
 }  // namespace
 
 std::string pickle_state(const StateDict& state) {
-  Archive archive;
+  std::string bytes;
+  const Archive::Sink sink = [&bytes](std::string_view more) { bytes += more; };
+  Archive archive(sink);
   archive.add(state);
-  return archive.finish();
+  archive.finish();
+  return bytes;
 }
 
-std::string pickle_sections(const std::vector<std::pair<std::string, StateSection>>& sections) {
-  Archive archive;
+void pickle_sections(const StateSections& sections,
+                     const std::function<void(std::string_view)>& sink) {
+  Archive archive(sink);
   archive.add(sections);
-  return archive.finish();
+  archive.finish();
 }
 
 }  // namespace brim::detail

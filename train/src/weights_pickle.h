@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -14,8 +16,11 @@ namespace brim::detail {
 /// tensor. LibTorch's own pickle_save adds type tags that such a load refuses.
 std::string pickle_state(const StateDict& state);
 
-/// The same of a dictionary of such dictionaries and of texts.
+/// The same of a dictionary of such dictionaries and of texts, piece by piece to `sink`, which must
+/// not throw: a checkpoint is never held in memory a second time.
 using StateSection = std::variant<StateDict, std::string>;
-std::string pickle_sections(const std::vector<std::pair<std::string, StateSection>>& sections);
+using StateSections = std::vector<std::pair<std::string, StateSection>>;
+void pickle_sections(const StateSections& sections,
+                     const std::function<void(std::string_view)>& sink);
 
 }  // namespace brim::detail

@@ -3,9 +3,11 @@
 #include "brim/dataloader/torch/libtorch.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "brim/train/ema.h"
@@ -60,8 +62,12 @@ std::optional<Checkpoint> find_checkpoint(const std::string& path);
 /// Rewrites `path` with the averaged (else raw) weights as "model" and nothing else but its info.
 void strip_checkpoint(const std::string& path, const std::string& output);
 
-/// Puts `bytes` at `path` atomically: temporary file in the same folder, sync, rename, sync of the
-/// folder. Throws Error; the old file is then untouched.
+/// Takes the next bytes of a file; does not throw.
+using FileSink = std::function<void(std::string_view bytes)>;
+/// Puts what `write` gives its sink at `path` atomically: temporary file in the same folder, sync,
+/// rename, sync of the folder. Throws Error; the old file is then untouched.
+void write_file_atomically(const std::string& path,
+                           const std::function<void(const FileSink&)>& write);
 void write_file_atomically(const std::string& path, const char* data, std::size_t size);
 
 /// Parameters and buffers of `network` by name. The tensors are the network's own.
