@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "config_options.h"
+#include "experiment.h"
 #include "support/test_data.h"
 #include "training.h"
 
@@ -143,6 +144,22 @@ TEST(Config, ShippedExperimentsAreValid) {
     Config config;
     EXPECT_NO_THROW(read_yaml(config, entry.path().string())) << entry.path();
   }
+}
+
+TEST(LargestSide, IsWhatMultiScaleCanChoose) {
+  Config config;
+  config.train.img = 96;
+  EXPECT_EQ(largest_side(config), 96);
+  config.train.multi_scale = true;
+  EXPECT_EQ(largest_side(config), 160);  // 144 is no multiple of 32
+  config.train.img = 640;
+  EXPECT_EQ(largest_side(config), 960);
+  config.model.name = "yolov5s6";
+  config.train.img = 704;
+  EXPECT_EQ(largest_side(config), 1088);
+  config.model.name = "resnet18";
+  config.train.img = 97;
+  EXPECT_EQ(largest_side(config), 145);
 }
 
 }  // namespace

@@ -273,12 +273,12 @@ BenchLoaderResult bench_loader(const BenchLoaderOptions& wish) {
     settings.cache_content = choice.content;
     why = " (" + choice.why + ")";
   }
+  settings.cache = open_cache(options, budget);  // first: a refusal then counts what it takes
   result.bound_scale = bound_scale(*dataset, *transform);
   std::unique_ptr<Bounds> bounds;
   if (options.measure)
     bounds = std::make_unique<Bounds>(options, make_plan(settings, *dataset, *transform, *budget),
                                       *dataset, result.bound_scale, *budget);
-  settings.cache = open_cache(options, budget);
   settings.fill_share = kFillAtOnce;  // what is measured is the cache as it is once filled
   if (wish.choose_cache) settings.cache = make_watched_store(settings.cache);
   Loader loader(dataset, transform, settings);

@@ -108,6 +108,15 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split) {
   return open_dataset(config.data.path, options);
 }
 
+std::int64_t largest_side(const Config& config) {
+  if (!config.train.multi_scale) return config.train.img;
+  const std::string& name = config.model.name;
+  std::int64_t stride = 64;  // the most that detectors have
+  if (name.starts_with("resnet")) stride = 1;
+  if (name.starts_with("yolov5") && name.size() == 7) stride = 32;
+  return (config.train.img * 3 / 2 + stride - 1) / stride * stride;
+}
+
 Task task_of(const Config& config, const Dataset& dataset) {
   if (config.data.task == "detect" && dataset.task() != Task::Detect) {
     throw Error("the data has classes but no boxes, so a detector cannot learn from it",

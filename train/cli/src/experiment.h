@@ -24,6 +24,9 @@ double number_or_auto(const std::string& text, const std::string& key, double au
 
 /// The part `split` of the configured data, through the index cache of the user's cache folder.
 std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
+/// The longest side of a training image: with multi-scale half as much again, brought up to a
+/// multiple of the network's stride.
+std::int64_t largest_side(const Config& config);
 /// What is learnt: as configured, else what `dataset` is. Throws Error when it cannot be learnt.
 Task task_of(const Config& config, const Dataset& dataset);
 

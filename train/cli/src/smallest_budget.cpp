@@ -25,7 +25,7 @@ std::int64_t loader_bytes(LoaderOptions options, const Dataset& data, const Tran
 std::int64_t step_bytes(Config config, int classes) {
   constexpr std::int64_t kSmallSide = 128;  // what larger ones take follows from it
   constexpr std::int64_t kBoxes = 128;
-  const std::int64_t side = config.train.multi_scale ? config.train.img * 3 / 2 : config.train.img;
+  const std::int64_t side = largest_side(config);
   config.train.img = std::min(side, kSmallSide);
   if (config.train.activation_checkpointing == "auto") config.train.activation_checkpointing = "on";
   // The budget is too small for whatever is measured here: the pool does without for a moment.

@@ -59,16 +59,12 @@ std::int64_t most_boxes(const Config& config, const Dataset& dataset) {
   return static_cast<std::int64_t>(most) * tiles * (config.augment.mixup > 0 ? 2 : 1);
 }
 
-std::int64_t largest_image(const Config& config) {
-  return config.train.multi_scale ? config.train.img * 3 / 2 : config.train.img;
-}
-
 /// What a remembered result must have in common with the case at hand.
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
   return fmt::format("v6|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
-                     classes, largest_image(config), t.precision, t.activation_checkpointing,
+                     classes, largest_side(config), t.precision, t.activation_checkpointing,
                      t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
                      compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
                      config.model.freeze, config.memory.allocator,
@@ -199,7 +195,7 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
                                          const Dataset& dataset, std::int64_t boxes,
                                          const autotune::Goal& goal) {
   Config probed = config;
-  probed.train.img = largest_image(config);
+  probed.train.img = largest_side(config);
   const ScratchFile resolved(to_yaml(probed));
   const autotune::ProbeProcessOptions options{
       .executable = program.executable,
