@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -115,7 +114,6 @@ CacheMeasurement measure_for_cache(const Dataset& dataset, const Transform& tran
         all.load_ns += sums.load_ns;
         all.decode_ns += sums.decode_ns;
       });
-  ::malloc_trim(0);  // what the decoders of this sample took is not wanted again
   if (all.samples == 0) return measured;  // raw pixels, or nothing that decodes
   const auto mean = [&](std::int64_t sum) {
     return static_cast<double>(sum) / static_cast<double>(all.samples);

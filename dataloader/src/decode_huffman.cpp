@@ -143,7 +143,6 @@ bool HuffmanReader::build(Table& table, const JHUFF_TBL* source, bool is_dc) {
 ///   bits 0..5   bits of codes and values together
 ///   bits 6..15  sum of runs + 1; kEnd more with an end of block; kUnknown: no code ends in there
 void HuffmanReader::build_skip(Table& table) {
-  if (table.can_skip) return;
   for (std::size_t pattern = 0; pattern < table.skip.size(); ++pattern) {
     const std::uint64_t bits = std::uint64_t{pattern} << (64 - kSkipBits);
     std::uint32_t used = 0, advance = 0;
@@ -176,7 +175,6 @@ bool HuffmanReader::begin(jpeg_decompress_struct& cinfo, bool reduced, Arena& ar
     if (!build(ac_[ac], cinfo.ac_huff_tbl_ptrs[ac], false)) return false;
     const int size = component.DCT_scaled_size;
     const int last = reduced || size == 1 ? last_coefficient(size) : DCTSIZE2 - 1;
-    build_skip(ac_[ac]);
     blocks_[static_cast<std::size_t>(i)] = {&dc_[dc], &ac_[ac], in_scan, last};
   }
   file_ = cinfo.src->next_input_byte;
@@ -323,6 +321,8 @@ bool HuffmanReader::next_mcu(jpeg_decompress_struct& cinfo, JBLOCKROW* blocks) {
     std::uint32_t& dc = last_dc_[static_cast<std::size_t>(block.component)];
     JCOEF* const to = blocks == nullptr ? nullptr : *blocks[i];
     const int last = to == nullptr ? 0 : block.last;
+    // Only now: most files are decoded whole, and many bring tables of their own.
+    if (last < DCTSIZE2 - 1 && !block.ac->can_skip) build_skip(*block.ac);
     const bool good = last == DCTSIZE2 - 1 ? read_block<true>(bits, block, last, dc, to)
                                            : read_block<false>(bits, block, last, dc, to);
     if (!good) return false;

@@ -43,7 +43,7 @@ class HuffmanReader {
   };
   struct Block {
     const Table* dc = nullptr;
-    const Table* ac = nullptr;
+    Table* ac = nullptr;
     int component = 0;
     int last = DCTSIZE2 - 1;  ///< coefficients beyond this one, in zigzag order, are read over
   };

@@ -9,18 +9,24 @@ namespace {
 
 constexpr std::int64_t kMebibyte = 1 << 20;
 
-/// A step whose peak moves: 3 MiB per image in the forward pass, or 64 MiB of gradients and 1 MiB
-/// per image at the end.
-Measurement measured(std::int64_t batch) {
+/// A probe that fitted, with what `trace` takes and 100 MiB besides.
+Measurement measurement_of(std::int64_t batch, AllocationTrace trace) {
   Measurement m;
   m.batch = batch;
   m.outcome = Outcome::Fits;
-  m.trace = {batch * 2 * kMebibyte, batch * kMebibyte, -1};
-  for (int i = 0; i < 64; ++i) m.trace.push_back(kMebibyte);
-  for (int i = 0; i < 65; ++i) m.trace.push_back(-2 - i);
+  m.trace = std::move(trace);
   m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
   m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMebibyte;
   return m;
+}
+
+/// A step whose peak moves: 3 MiB per image in the forward pass, or 64 MiB of gradients and 1 MiB
+/// per image at the end.
+Measurement measured(std::int64_t batch) {
+  AllocationTrace trace{batch * 2 * kMebibyte, batch * kMebibyte, -1};
+  for (int i = 0; i < 64; ++i) trace.push_back(kMebibyte);
+  for (int i = 0; i < 65; ++i) trace.push_back(-2 - i);
+  return measurement_of(batch, std::move(trace));
 }
 
 TEST(MemoryModel, FollowsAPeakThatMovesFromOneMomentToAnother) {
@@ -43,16 +49,11 @@ TEST(MemoryModel, BearsFreesInAnotherOrder) {
 
 /// A kernel that takes scratch memory for every sample, one after the other.
 Measurement measured_by_samples(std::int64_t batch) {
-  Measurement m;
-  m.batch = batch;
-  m.outcome = Outcome::Fits;
-  m.trace = {batch * 2 * kMebibyte};
+  AllocationTrace trace{batch * 2 * kMebibyte};
   for (std::int64_t sample = 0; sample < batch; ++sample)
-    m.trace.insert(m.trace.end(), {3 * kMebibyte, -(sample + 1) - 1});
-  m.trace.insert(m.trace.end(), {batch * kMebibyte, -1, -(batch + 1) - 1});
-  m.reserved_peak_bytes = replay_allocations(m.trace).reserved;
-  m.resident_peak_bytes = m.reserved_peak_bytes + 100 * kMebibyte;
-  return m;
+    trace.insert(trace.end(), {3 * kMebibyte, -(sample + 1) - 1});
+  trace.insert(trace.end(), {batch * kMebibyte, -1, -(batch + 1) - 1});
+  return measurement_of(batch, std::move(trace));
 }
 
 TEST(MemoryModel, SeesThroughAKernelThatGoesOverSamplesOneByOne) {
