@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <random>
@@ -147,7 +148,9 @@ double run_epoch(Loader& loader, std::int64_t epoch) {
 
 std::unique_ptr<Loader> photo_loader(std::shared_ptr<Store> cache, std::int64_t count,
                                      double fill_share) {
-  static const auto photos = std::make_shared<Photos>(count);
+  static std::map<std::int64_t, std::shared_ptr<Photos>> sets;
+  std::shared_ptr<Photos>& photos = sets[count];
+  if (photos == nullptr) photos = std::make_shared<Photos>(count);
   return std::make_unique<Loader>(
       photos, make_letterbox_transform(640, 640),
       LoaderOptions{.batch_size = 16, .cache = std::move(cache), .fill_share = fill_share});
@@ -180,10 +183,11 @@ void hit_rates(CacheMode mode, const std::string& folder) {
 /// itself, and with everything kept at once. Each is divided by the mean of its two neighbours.
 void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>& make) {
   constexpr int kRounds = 15;
+  constexpr std::int64_t kCount = 3 * kPhotos;  // an epoch of a second or so
   std::vector<double> paced, kept, at_once, warm, same;
   // Fresh loaders throughout: the first epoch of each pays for its buffers.
   const auto without = [](int round) {
-    return run_epoch(*photo_loader(nullptr, kPhotos, 0), round);
+    return run_epoch(*photo_loader(nullptr, kCount, 0), round);
   };
   double before = (without(0), without(0));  // the first one warms up
   const auto ratio = [&](double seconds, int round) {
@@ -196,8 +200,8 @@ void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>&
     double first = 0;
     {
       const auto cache = make(round);
-      first = run_epoch(*photo_loader(cache, kPhotos, LoaderOptions{}.fill_share), round);
-      kept.push_back(static_cast<double>(cache->stats().entries) / kPhotos);
+      first = run_epoch(*photo_loader(cache, kCount, LoaderOptions{}.fill_share), round);
+      kept.push_back(static_cast<double>(cache->stats().entries) / kCount);
     }
     paced.push_back(ratio(first, round));
   }
@@ -205,7 +209,7 @@ void filling(const char* name, const std::function<std::shared_ptr<Store>(int)>&
   for (int round = 0; round < kRounds / 3; ++round) {
     double first = 0, second = 0;
     {
-      const auto eager = photo_loader(make(kRounds + round), kPhotos, kFillAtOnce);
+      const auto eager = photo_loader(make(kRounds + round), kCount, kFillAtOnce);
       first = run_epoch(*eager, round);
       second = run_epoch(*eager, round + 1);
     }
@@ -345,7 +349,7 @@ int main(int count, char** arguments) {
         const std::string directory = folder + "/fill" + std::to_string(round);
         std::filesystem::remove_all(folder + "/fill" + std::to_string(round - 1));
         return make_store(
-            {.mode = mode, .directory = directory, .byte_limit = std::int64_t{1} << 30});
+            {.mode = mode, .directory = directory, .byte_limit = std::int64_t{2} << 30});
       });
   }
   if (wanted("small")) {

@@ -101,6 +101,10 @@ class LmdbStore final : public Store {
     return stats;
   }
 
+  std::int64_t background_ns() const override {
+    return writer_ != nullptr ? writer_->worked_ns() : 0;
+  }
+
   std::string describe() const override {
     return "lmdb " + format_bytes(environment_.used_bytes()) + " of " +
            format_bytes(options_.byte_limit) + " in " + options_.directory;

@@ -1,5 +1,7 @@
 #include "lmdb_writer.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -11,6 +13,12 @@ namespace brim::detail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+std::int64_t thread_time_ns() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::int64_t{1'000'000'000} * time.tv_sec + time.tv_nsec;
+}
 
 /// Row, pages of the tree and rounding, for the cap's estimate before a commit.
 constexpr auto kOverheadPerItem = static_cast<std::int64_t>(sizeof(LmdbRow));
@@ -173,6 +181,7 @@ void LmdbWriter::run() {
       lock.unlock();
       done_.notify_all();  // there is room again
       write(writing_);
+      worked_ns_.store(thread_time_ns(), std::memory_order_relaxed);
       lock.lock();
       writing_.clear(static_cast<std::size_t>(2 * options_.batch_bytes));
     }

@@ -2,6 +2,7 @@
 
 #include <lmdb.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -44,6 +45,8 @@ class LmdbWriter {
   /// Returns when everything taken so far is committed (or lost).
   void flush();
   std::int64_t pending_count();
+  /// Processor time of the thread that writes, as of its last batch.
+  std::int64_t worked_ns() const { return worked_ns_.load(std::memory_order_relaxed); }
 
  private:
   struct Item {
@@ -85,6 +88,7 @@ class LmdbWriter {
   bool stop_ = false;
   std::uint64_t flush_wanted_ = 0;
   std::uint64_t flush_done_ = 0;
+  std::atomic<std::int64_t> worked_ns_{0};
   std::chrono::steady_clock::time_point failed_until_{};
   std::thread thread_;
 };

@@ -14,4 +14,8 @@ std::vector<CacheKey> Store::keys() const {
   return {};
 }
 
+std::int64_t Store::background_ns() const {
+  return 0;
+}
+
 }  // namespace brim

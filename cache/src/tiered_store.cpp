@@ -87,6 +87,10 @@ class TieredStore final : public Store {
     return stats;
   }
 
+  std::int64_t background_ns() const override {
+    return fast_->background_ns() + slow_->background_ns();
+  }
+
   std::string describe() const override { return fast_->describe() + " over " + slow_->describe(); }
 
  private:

@@ -60,6 +60,8 @@ class WatchedStore final : public Store {
     return stats;
   }
 
+  std::int64_t background_ns() const override { return inner_->background_ns(); }
+
   std::string describe() const override {
     return dropped_ ? "none (dropped: " + inner_->describe() + ")" : inner_->describe();
   }

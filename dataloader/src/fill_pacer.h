@@ -12,7 +12,9 @@ namespace brim::detail {
 class FillPacer {
  public:
   /// `share` of the work that filling may take; from 1 on everything is filled at once.
-  explicit FillPacer(double share) : share_(share) {}
+  /// `background_ns`: what the store's own threads have worked before.
+  explicit FillPacer(double share, std::int64_t background_ns = 0)
+      : share_(share), background_ns_(background_ns) {}
 
   /// Another epoch begins; the first is the one that began with the pacer.
   void next_epoch() { share_.store(share_.load() * kGrowth, std::memory_order_relaxed); }
@@ -39,6 +41,12 @@ class FillPacer {
     if (made_differently && plain > 0) ns += std::max<std::int64_t>(0, made_ns - plain);
     credit_ns_.fetch_sub(ns, std::memory_order_relaxed);
   }
+  /// The store's own threads have worked `background_ns` in all, at the workers' cost.
+  void kept_behind(std::int64_t background_ns) {
+    const std::int64_t before = background_ns_.exchange(background_ns, std::memory_order_relaxed);
+    if (before != background_ns)
+      credit_ns_.fetch_sub(background_ns - before, std::memory_order_relaxed);
+  }
 
  private:
   /// Credit is hardly saved up, a few large images' worth: what was idle then may be busy now.
@@ -53,6 +61,7 @@ class FillPacer {
   std::atomic<double> share_;
   std::atomic<std::int64_t> credit_ns_{0};
   std::atomic<std::int64_t> plain_ns_{0};
+  std::atomic<std::int64_t> background_ns_;
 };
 
 }  // namespace brim::detail

@@ -50,7 +50,7 @@ SourceLoader::SourceLoader(const Dataset& dataset, const Transform& transform,
       recipe_(cache_recipe(transform, options)),
       quarantine_(quarantine),
       uses_regions_(asks_for_regions(transform)),
-      pacer_(options.fill_share) {}
+      pacer_(options.fill_share, cache_ != nullptr ? cache_->background_ns() : 0) {}
 
 std::int64_t SourceLoader::replacement(std::int64_t index, std::uint64_t attempt) const {
   Generator generator(mix64(mix64(seed_, static_cast<std::uint64_t>(index)), attempt),
@@ -211,7 +211,10 @@ void SourceLoader::offer_decoded(const CacheKey& key, std::int64_t cost_ns, Load
 }
 
 bool SourceLoader::worth_offering() {
-  if (skip_offers_.load(std::memory_order_relaxed) <= 0) return pacer_.may_fill();
+  if (skip_offers_.load(std::memory_order_relaxed) <= 0) {
+    pacer_.kept_behind(cache_->background_ns());
+    return pacer_.may_fill();
+  }
   skip_offers_.fetch_sub(1, std::memory_order_relaxed);
   return false;
 }

@@ -58,6 +58,21 @@ TEST(FillPacer, CountsWhatMakingAllOfAnImageCostsBeyondAPart) {
   EXPECT_NEAR(kept, 10, 1);
 }
 
+TEST(FillPacer, CountsWhatTheStoreDoesBehind) {
+  FillPacer pacer(0.03, 5'000'000'000);
+  std::int64_t background = 5'000'000'000;
+  int kept = 0;
+  for (int i = 0; i < 10000; ++i) {
+    pacer.kept_behind(background);
+    const bool keep = pacer.may_fill();
+    pacer.made(1'000'000, keep);
+    if (!keep) continue;
+    pacer.kept(100'000, 1'000'000, false);
+    if (++kept % 10 == 0) background += 2'000'000;  // a batch at a time
+  }
+  EXPECT_NEAR(kept, 1000, 30);
+}
+
 TEST(FillPacer, KeepsEverythingAtOnceWhenAskedTo) {
   FillPacer pacer(1);
   EXPECT_EQ(kept_share(pacer, 5'000'000, 100), 1.0);

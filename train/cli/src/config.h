@@ -72,7 +72,7 @@ struct LoaderSettings {
   std::string cache_dir = "auto";
   std::string cache_size = "auto";
   std::string cache_share = "never";
-  double cache_fill = 0.03;
+  double cache_fill = 0.02;
   std::string content = "decoded";
   std::string partners = "window";
   std::int64_t window = 16;

@@ -73,6 +73,8 @@ class Store {
   /// Keys held now, in no order; for verification and maintenance, not for training.
   virtual std::vector<CacheKey> keys() const;
   virtual StoreStats stats() const = 0;
+  /// Processor time in ns that threads of the store's own have worked so far on what was put.
+  virtual std::int64_t background_ns() const;
   virtual std::string describe() const = 0;  ///< e.g. "ram 1.2 GiB of 2.0 GiB"
 };
 

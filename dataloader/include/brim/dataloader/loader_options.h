@@ -47,7 +47,7 @@ struct LoaderOptions {
   /// Share of the workers' busy time that filling the cache may take in the loader's first epoch,
   /// eight times as much in each further one (0..1); the time in which they have nothing to do is
   /// free.
-  double fill_share = 0.03;
+  double fill_share = 0.02;
   std::shared_ptr<MemoryBudget> budget{};  ///< null: a budget of its own
   /// Where batches' pixels lie, allocated once per slot from any thread; null: ordinary memory.
   /// brim::pinned_memory() gives a GPU direct access.
