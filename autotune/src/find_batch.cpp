@@ -111,7 +111,7 @@ BatchPlan find_batch(const StepFunction& step, const FindBatchOptions& options) 
   const Preserved preserved(options.preserve, device);
   const auto probe = [&](std::int64_t batch) {
     brim::detail::release_device_memory(device);
-    const std::int64_t cap = goal.byte_budget - goal.reserved_for_loader - outside_bytes(device);
+    const std::int64_t cap = goal.byte_budget - goal.loader_bytes(batch) - outside_bytes(device);
     const LimitScope limit(device, std::max<std::int64_t>(cap, 1));
     Measurement found = detail::measure_steps(batch, options.steps, device, [&] { step(batch); });
     found.resident_peak_bytes -= preserved.bytes();
@@ -151,7 +151,8 @@ BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& opt
   // A GPU's memory is looked at by the child: a context here would take some of it away.
   const torch::Device device = options.device;
   require_device(device);
-  const Goal goal = device.is_cpu() ? with_budget(options.goal, device) : options.goal;
+  Goal goal = device.is_cpu() ? with_budget(options.goal, device) : options.goal;
+  if (device.is_cpu() && goal.own_bytes == 0) goal.own_bytes = outside_bytes(device);
   std::error_code failed;
   ProbeProcessOptions process{
       .executable = std::filesystem::read_symlink("/proc/self/exe", failed).string(),
@@ -161,7 +162,7 @@ BatchPlan find_batch_isolated(int argc, char** argv, const FindBatchOptions& opt
   process.arguments.insert(
       process.arguments.end(),
       {std::string(kProbeWord),
-       std::to_string(std::max<std::int64_t>(0, goal.byte_budget - goal.reserved_for_loader)),
+       std::to_string(std::max<std::int64_t>(0, goal.byte_budget - goal.loader_bytes(1))),
        std::to_string(options.steps), device.str()});
   ProbeProcess probe(std::move(process));
   return choose_batch(options.space, goal,

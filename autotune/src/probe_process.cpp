@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/cache/memory_budget.h"
 #include "brim/cache/process_memory.h"
 
 extern char** environ;
@@ -148,6 +149,7 @@ Measurement ProbeProcess::measure(std::int64_t batch) {
 }
 
 int serve_probes(const std::function<Measurement(std::int64_t batch)>& measure) {
+  const std::int64_t idle = read_memory_limits().own_resident;
   std::string text;
   char buffer[256];
   for (;;) {
@@ -163,7 +165,9 @@ int serve_probes(const std::function<Measurement(std::int64_t batch)>& measure) 
     const auto number = std::from_chars(text.data(), text.data() + end, batch);
     if (number.ptr != text.data() + end || batch < 1) return 2;
     text.erase(0, end + 1);
-    const std::string line = to_json(measure(batch)) + "\n";
+    Measurement found = measure(batch);
+    found.idle_bytes = idle;
+    const std::string line = to_json(found) + "\n";
     for (std::size_t at = 0; at < line.size();) {
       const ssize_t put = write(STDOUT_FILENO, line.data() + at, line.size() - at);
       if (put < 0 && errno == EINTR) continue;
@@ -198,6 +202,7 @@ std::string to_json(const Measurement& m) {
                           {"tensor_peak_bytes", m.tensor_peak_bytes},
                           {"reserved_peak_bytes", m.reserved_peak_bytes},
                           {"resident_peak_bytes", m.resident_peak_bytes},
+                          {"idle_bytes", m.idle_bytes},
                           {"seconds_per_step", m.seconds_per_step},
                           {"optimizer_seconds", m.optimizer_seconds},
                           {"wall_seconds", m.wall_seconds},
@@ -219,6 +224,7 @@ Measurement measurement_from_json(const std::string& line) {
     m.tensor_peak_bytes = document.at("tensor_peak_bytes");
     m.reserved_peak_bytes = document.at("reserved_peak_bytes");
     m.resident_peak_bytes = document.at("resident_peak_bytes");
+    m.idle_bytes = document.value("idle_bytes", std::int64_t{0});
     m.seconds_per_step = document.at("seconds_per_step");
     m.optimizer_seconds = document.at("optimizer_seconds");
     m.wall_seconds = document.at("wall_seconds");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 
 #include "brim/autotune/memory_model.h"
 #include "brim/cache/error.h"
@@ -35,15 +36,37 @@ MemoryModel refit(BatchPlan& plan) {
   return model;
 }
 
+/// What the process that will train holds beyond the one that was probed.
+std::int64_t bytes_beyond_probe(const BatchPlan& plan, const Goal& goal) {
+  const std::int64_t idle = plan.tried.front().idle_bytes;
+  return idle > 0 && goal.own_bytes > 0 ? std::max<std::int64_t>(0, goal.own_bytes - idle) : 0;
+}
+
+/// Resident peak of the training at `batch`, loader included.
+double peak_at(const BatchPlan& plan, const MemoryModel& model, const Goal& goal,
+               std::int64_t batch) {
+  return model.at(batch) +
+         static_cast<double>(goal.loader_bytes(batch) + bytes_beyond_probe(plan, goal));
+}
+
 /// Largest batch whose predicted peak is allowed, by halving: peaks grow with the batch.
-std::int64_t largest_that_fits(const MemoryModel& model, double allowed_bytes,
-                               const SearchSpace& space) {
+std::int64_t largest_that_fits(const std::function<double(std::int64_t)>& peak,
+                               double allowed_bytes, const SearchSpace& space) {
   std::int64_t fits = 0, too_large = space.max_batch + 1;
   while (too_large - fits > 1) {
     const std::int64_t middle = fits + (too_large - fits) / 2;
-    (model.at(middle) <= allowed_bytes ? fits : too_large) = middle;
+    (peak(middle) <= allowed_bytes ? fits : too_large) = middle;
   }
   return fits;
+}
+
+/// Most that was resident beside the pool of tensors, with what the probe's process lacks.
+std::int64_t program_bytes(const BatchPlan& plan, const Goal& goal) {
+  std::int64_t most = 0;
+  for (const Measurement& m : fitting(plan.tried))
+    if (m.reserved_peak_bytes > 0)
+      most = std::max(most, m.resident_peak_bytes - m.reserved_peak_bytes);
+  return most > 0 ? most + bytes_beyond_probe(plan, goal) : 0;
 }
 
 double seconds_per_image(const AffineFit& step, std::int64_t batch) {
@@ -84,7 +107,7 @@ double optimizer_seconds(const std::vector<Measurement>& tried) {
 
 /// True where the model may be believed without a probe: within the range that the campaign of
 /// docs/autotune_campaign.md covers, and far below what is allowed.
-bool needs_no_probe(const BatchPlan& plan, const MemoryModel& model, double allowed_bytes) {
+bool needs_no_probe(const BatchPlan& plan, double predicted_bytes, double allowed_bytes) {
   constexpr std::int64_t kRange = 4;
   constexpr double kFar = 0.85;
   std::int64_t largest = 0;
@@ -92,7 +115,7 @@ bool needs_no_probe(const BatchPlan& plan, const MemoryModel& model, double allo
     if (m.outcome == Outcome::Fits) largest = std::max(largest, m.batch);
   if (plan.batch <= largest) return true;
   return fitting(plan.tried).size() > 1 && plan.batch <= kRange * largest &&
-         model.at(plan.batch) <= kFar * allowed_bytes;
+         predicted_bytes <= kFar * allowed_bytes;
 }
 
 std::string sentence(const BatchPlan& plan, const Goal& goal, bool limited_by_memory) {
@@ -120,7 +143,7 @@ std::string sentence(const BatchPlan& plan, const Goal& goal, bool limited_by_me
                                            : "does not fit (" + m.detail + ")");
   }
   throw Error("the memory budget of " + format_bytes(goal.byte_budget) + " (" +
-                  format_bytes(goal.reserved_for_loader) +
+                  format_bytes(goal.loader_bytes(1)) +
                   " of it for the loader) is too small for one image" + account,
               {.key = "memory.limit"},
               "lower train.img, choose a smaller model, or use train.precision=bf16");
@@ -155,12 +178,12 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
   }
   MemoryModel model = refit(plan);
   plan.byte_budget = goal.byte_budget;
-  const double allowed = static_cast<double>(goal.byte_budget) * (1 - goal.safety) -
-                         static_cast<double>(goal.reserved_for_loader);
+  const double allowed = static_cast<double>(goal.byte_budget) * (1 - goal.safety);
+  const auto peak = [&](std::int64_t batch) { return peak_at(plan, model, goal, batch); };
 
   bool limited_by_memory = false;
   for (;;) {
-    plan.largest_batch = largest_that_fits(model, allowed, space);
+    plan.largest_batch = largest_that_fits(peak, allowed, space);
     for (const Measurement& m : plan.tried) {
       if (m.outcome != Outcome::Fits)
         plan.largest_batch = std::min(plan.largest_batch, m.batch - 1);
@@ -180,7 +203,7 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
       plan.measured_peak_bytes = measured->resident_peak_bytes;
       break;
     }
-    if (needs_no_probe(plan, model, allowed) || plan.tried.size() >= kMostProbes) break;
+    if (needs_no_probe(plan, peak(plan.batch), allowed) || plan.tried.size() >= kMostProbes) break;
     plan.tried.push_back(probe(plan.batch));
     if (plan.tried.back().outcome == Outcome::Fits) model = refit(plan);
   }
@@ -188,8 +211,8 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
   plan.accumulate = std::max<std::int64_t>(
       1, static_cast<std::int64_t>(std::llround(static_cast<double>(goal.nominal_batch) /
                                                 static_cast<double>(plan.batch))));
-  plan.predicted_peak_bytes =
-      static_cast<std::int64_t>(model.at(plan.batch)) + goal.reserved_for_loader;
+  plan.predicted_peak_bytes = static_cast<std::int64_t>(peak(plan.batch));
+  plan.program_bytes = program_bytes(plan, goal);
   const double seconds = plan.step_seconds.at(static_cast<double>(plan.batch)) +
                          optimizer_seconds(plan.tried) / static_cast<double>(plan.accumulate);
   plan.predicted_images_per_second = seconds > 0 ? static_cast<double>(plan.batch) / seconds : 0;

@@ -149,12 +149,19 @@ MemoryLimits MemoryBudget::refresh() {
   return limits;
 }
 
-void MemoryBudget::cover(std::int64_t resident) {
+void MemoryBudget::cover(std::int64_t resident, std::int64_t reserved_before) {
   const std::lock_guard lock(impl_->mutex);
-  const std::int64_t unknown = resident - impl_->reserved;
+  const std::int64_t unknown = resident - std::max(impl_->reserved, reserved_before);
   if (unknown <= 0) return;
   impl_->reserved += unknown;
   impl_->by_holder["process"] += unknown;
+}
+
+void MemoryBudget::set_base(std::int64_t bytes) {
+  const std::lock_guard lock(impl_->mutex);
+  std::int64_t& base = impl_->by_holder["process"];
+  impl_->reserved += bytes - base;
+  base = bytes;
 }
 
 std::string MemoryBudget::remedy(std::int64_t bytes) const {

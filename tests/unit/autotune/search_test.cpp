@@ -102,6 +102,26 @@ TEST(ChooseBatch, StaysWithinTheBudgetAndWarnsBelowTheFloor) {
   EXPECT_THAT(plan.warnings[0], HasSubstr("batch-normalisation"));
 }
 
+TEST(ChooseBatch, LeavesRoomForTheLoaderOfItsBatchAndForWhatTheProbeLacks) {
+  FakeDevice device;
+  const auto probe = [&](std::int64_t batch) {
+    Measurement m = device.probe()(batch);
+    m.idle_bytes = 100 * kMiB;
+    m.reserved_peak_bytes = m.resident_peak_bytes - 150 * kMiB;
+    return m;
+  };
+  Goal goal{.byte_budget = 900 * kMiB, .safety = 0};
+  const BatchPlan plain = choose_batch({}, goal, probe);
+  EXPECT_EQ(plain.program_bytes, 150 * kMiB);
+  goal.reserved_for_loader = device.slope;
+  goal.loader_bytes_per_image = device.slope;  // an image takes twice as much
+  goal.own_bytes = 100 * kMiB + device.slope;
+  const BatchPlan plan = choose_batch({}, goal, probe);
+  EXPECT_EQ(plan.largest_batch, (plain.largest_batch - 2) / 2);
+  EXPECT_EQ(plan.predicted_peak_bytes, device.constant + (2 + 2 * plan.batch) * device.slope);
+  EXPECT_EQ(plan.program_bytes, 150 * kMiB + device.slope);
+}
+
 TEST(ChooseBatch, ADeadProbeMeansItDoesNotFit) {
   FakeDevice device;
   device.limit = 400 * kMiB;  // the first probe (4) fits, the second (16) dies

@@ -137,6 +137,11 @@ TEST(MemoryBudget, HoldsTheBaseOfTheProcess) {
   const auto budget = MemoryBudget::make({.byte_limit = 1000, .base_bytes = 300});
   EXPECT_EQ(budget->available(), 700);
   EXPECT_EQ(budget->holders()[0].name, "process");
+  const Reservation slots = budget->reserve("slots", 200);
+  budget->set_base(450);
+  EXPECT_EQ(budget->available(), 350);
+  budget->set_base(100);
+  EXPECT_EQ(budget->available(), 700);
   EXPECT_THROW(MemoryBudget::make({.byte_limit = -1}), Error);
   EXPECT_THROW(MemoryBudget::make({.fraction = 0}), Error);
 }
@@ -159,6 +164,23 @@ TEST(MemoryMonitor, AsksBackBeforeTheLimitIsReached) {
   EXPECT_EQ(asked, 70) << "down to 90% of the limit";
   EXPECT_EQ(monitor.status().peak_resident, 970);
   EXPECT_EQ(monitor.status().times_asked, 1);
+}
+
+TEST(MemoryMonitor, TakesWhatIsGivenBackWhileItMeasuresForNoPartOfTheProgram) {
+  const auto budget = MemoryBudget::make({.byte_limit = 1000});
+  Reservation tensors = budget->reserve("tensors", 600);
+  bool gives_back = false;
+  MemoryMonitor monitor(budget, {.interval_ms = 3600000, .measure = [&] {
+                                   if (gives_back) tensors.resize(100);
+                                   return 650;
+                                 }});
+  monitor.sample();
+  EXPECT_EQ(budget->reserved(), 650) << "50 that nobody reserved";
+  gives_back = true;
+  monitor.sample();
+  EXPECT_EQ(budget->reserved(), 150);
+  monitor.sample();
+  EXPECT_EQ(budget->reserved(), 650) << "this time it was there before and after";
 }
 
 TEST(MemoryMonitor, FollowsALimitThatShrinksWhileRunning) {

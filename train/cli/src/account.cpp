@@ -122,7 +122,7 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
     // The loader's share follows the image size.
     const double pixels = static_cast<double>(side) / static_cast<double>(config.train.img);
     account.loader =
-        static_cast<std::int64_t>(static_cast<double>(goal.reserved_for_loader) * pixels * pixels);
+        static_cast<std::int64_t>(static_cast<double>(goal.loader_bytes(1)) * pixels * pixels);
     return account.total();
   };
   const std::int64_t now = total_of(config);
@@ -172,7 +172,7 @@ void refuse_budget(const Config& config, int classes, std::int64_t boxes,
   MemoryAccount account = scale_account(
       measure(probed, classes, boxes, std::min(config.train.img, kSmallSide), kSmallBatch),
       config.train.img, 1);
-  account.loader = goal.reserved_for_loader;
+  account.loader = goal.loader_bytes(1);
   std::string message = found + "\none image takes about:\n" + account_table(account, 0);
   std::string hint;
   for (const Remedy& remedy : remedies(config, classes, boxes, goal))

@@ -47,9 +47,9 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   return config;
 }
 
-/// Peaks that a tuned plan predicts; 0: not known.
+/// Peaks that a tuned plan predicts, and what of the host's is the program; 0: not known.
 struct PlannedBytes {
-  std::int64_t host = 0, device = 0;
+  std::int64_t host = 0, device = 0, program = 0;
 };
 
 /// Also sets what else was tuned in `config`.
@@ -63,6 +63,7 @@ std::int64_t decide_batch(Program& program, Config& config, const Dataset& data,
   const std::string text = tuned_json(tuned);
   write_file_atomically(folder + "/tune.json", text.data(), text.size());
   (device_of(config).is_cpu() ? planned.host : planned.device) = tuned.plan.predicted_peak_bytes;
+  if (device_of(config).is_cpu()) planned.program = tuned.plan.program_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
   return tuned.plan.batch;
 }
@@ -73,13 +74,18 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
                             const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
                             PlannedBytes& planned, const Ranks& ranks) {
   const int size = ranks.place().size;
-  if (ranks.alone() || plain_batch(config) > 0)
-    return decide_batch(program, config, data, task, budget, folder, planned);
+  if (ranks.alone() || plain_batch(config) > 0) {
+    const std::int64_t batch = decide_batch(program, config, data, task, budget, folder, planned);
+    if (planned.program > 0) budget->set_base(planned.program);
+    return batch;
+  }
   std::int64_t batch = std::numeric_limits<std::int64_t>::max();
   if (ranks.place().local_rank == 0)
     batch = decide_batch(program, config, data, task, budget, folder, planned);
   const bool recompute = config.train.activation_checkpointing == "on";
   batch = smallest(*ranks.group(), batch);
+  planned.program = -smallest(*ranks.group(), -planned.program);
+  if (planned.program > 0) budget->set_base(planned.program);
   if (smallest(*ranks.group(), recompute ? 0 : 1) == 0)
     config.train.activation_checkpointing = "on";
   program.console.print(

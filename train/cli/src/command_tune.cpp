@@ -56,7 +56,7 @@ void draw(const TunedBatch& tuned, const std::string& path) {
     fit.y.push_back(plan.memory.at(batch) / kMiB);
     budget.x.push_back(batch);
     budget.y.push_back(
-        static_cast<double>(tuned.goal.byte_budget - tuned.goal.reserved_for_loader) / kMiB);
+        static_cast<double>(tuned.goal.byte_budget - tuned.goal.loader_bytes(plan.batch)) / kMiB);
     speed_fit.x.push_back(batch);
     speed_fit.y.push_back(batch / std::max(plan.step_seconds.at(batch), 1e-9));
   }
@@ -83,7 +83,7 @@ void tune(Program& program, Config config, Memory memory, bool as_json) {
       "memory = {} + {} per image ({:.1f}% error); budget {} of which loader {}",
       format_bytes(static_cast<std::int64_t>(plan.memory.constant)),
       format_bytes(static_cast<std::int64_t>(plan.memory.slope)), 100 * plan.memory.relative_error,
-      format_bytes(tuned.goal.byte_budget), format_bytes(tuned.goal.reserved_for_loader)));
+      format_bytes(tuned.goal.byte_budget), format_bytes(tuned.goal.loader_bytes(plan.batch))));
   for (const std::string& warning : plan.warnings) program.console.warn(warning);
   program.console.print(plan.why);
   if (tuned.cores.loader_seconds_per_image > 0) {

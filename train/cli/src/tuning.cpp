@@ -63,11 +63,11 @@ std::int64_t most_boxes(const Config& config, const Dataset& dataset) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format("v6|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+  return fmt::format("v7|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
                      classes, largest_side(config), t.precision, t.activation_checkpointing,
                      t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
-                     compute_threads(config), goal.reserved_for_loader >> 26, boxes / 16,
-                     config.model.freeze, config.memory.allocator,
+                     compute_threads(config), goal.loader_bytes(16) >> 26, goal.own_bytes >> 26,
+                     boxes / 16, config.model.freeze, config.memory.allocator,
                      describe_device(device_of(config)) + " " + config.memory.device_limit + " " +
                          config.train.cudnn_search + " " + TORCH_VERSION);
 }
@@ -94,6 +94,7 @@ json plan_json(const autotune::BatchPlan& plan) {
           {"largest_batch", plan.largest_batch},
           {"predicted_peak_bytes", plan.predicted_peak_bytes},
           {"measured_peak_bytes", plan.measured_peak_bytes},
+          {"program_bytes", plan.program_bytes},
           {"predicted_images_per_second", plan.predicted_images_per_second},
           {"memory_fit", fit_json(plan.memory)},
           {"seconds_fit", fit_json(plan.step_seconds)},
@@ -127,6 +128,7 @@ std::optional<std::pair<autotune::BatchPlan, bool>> remembered_plan(const std::s
     plan.largest_batch = p.at("largest_batch");
     plan.predicted_peak_bytes = p.at("predicted_peak_bytes");
     plan.measured_peak_bytes = p.at("measured_peak_bytes");
+    plan.program_bytes = p.at("program_bytes");
     plan.predicted_images_per_second = p.at("predicted_images_per_second");
     plan.memory = fit_from(p.at("memory_fit"));
     plan.step_seconds = fit_from(p.at("seconds_fit"));
@@ -152,15 +154,18 @@ double share_of_memory(const Config& config) {
 autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
                        const MemoryBudget& budget) {
   const auto transform = training_transform(config, task);
-  const std::int64_t expected_batch = std::max<std::int64_t>(16, plain_batch(config));
-  const LoaderPlan loader =
-      make_plan(training_loader(config, dataset, expected_batch, nullptr, nullptr), dataset,
-                *transform, budget);
+  const auto loader_bytes = [&](std::int64_t batch) {
+    return make_plan(training_loader(config, dataset, batch, nullptr, nullptr), dataset, *transform,
+                     budget)
+        .total_bytes;
+  };
   autotune::Goal goal;
   if (device_of(config).is_cpu()) {
     goal.byte_budget =
         static_cast<std::int64_t>(static_cast<double>(budget.limit()) * share_of_memory(config));
-    goal.reserved_for_loader = loader.total_bytes;
+    goal.loader_bytes_per_image = (loader_bytes(2) - loader_bytes(1));
+    goal.reserved_for_loader = loader_bytes(1) - goal.loader_bytes_per_image;
+    goal.own_bytes = read_memory_limits().own_resident;
   } else {
     goal.safety = 1 - (1 - goal.safety) * share_of_memory(config);  // of what the probe finds
   }
@@ -289,7 +294,7 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
 std::string tuned_json(const TunedBatch& tuned) {
   json document{{"plan", plan_json(tuned.plan)},
                 {"budget_bytes", tuned.goal.byte_budget},
-                {"loader_bytes", tuned.goal.reserved_for_loader},
+                {"loader_bytes", tuned.goal.loader_bytes(tuned.plan.batch)},
                 {"recompute_activations", tuned.recompute},
                 {"remembered", tuned.remembered},
                 {"seconds", tuned.seconds}};

@@ -23,6 +23,7 @@ struct Measurement {
   std::int64_t tensor_peak_bytes = 0;    ///< live tensors, worst moment of step and evaluation
   std::int64_t reserved_peak_bytes = 0;  ///< what the allocator took from the system for them
   std::int64_t resident_peak_bytes = 0;  ///< of the whole process
+  std::int64_t idle_bytes = 0;           ///< resident before the probe's first batch; 0: not known
   double seconds_per_step = 0;           ///< forward and backward, fastest of the timed steps
   double optimizer_seconds = 0;          ///< once per effective batch; 0: within seconds_per_step
   double wall_seconds = 0;               ///< the whole probe, process start included

@@ -106,7 +106,11 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
 
   /// Enters what is resident but was never reserved: "process" grows until the ledger holds at
   /// least `resident` bytes. It does not shrink: what was needed once may be needed again.
-  void cover(std::int64_t resident);
+  /// `reserved_before`: reserved() before `resident` was measured; what was given back between is
+  /// no part of the program.
+  void cover(std::int64_t resident, std::int64_t reserved_before);
+  /// What "process" holds from now on, once it is known better than at the start.
+  void set_base(std::int64_t bytes);
   /// What makes room for `bytes` more than is reserved now, e.g. "the smallest budget that works is
   /// 412 MiB" or "raise RLIMIT_DATA to at least 412 MiB". Has room for what differs from run to
   /// run.
