@@ -85,22 +85,26 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
   return account;
 }
 
-MemoryAccount scale_account(const MemoryAccount& account, std::int64_t image_size,
-                            std::int64_t batch) {
+MemoryAccount scale_account(const MemoryAccount& fewer_pixels, const MemoryAccount& more_pixels,
+                            std::int64_t image_size, std::int64_t batch) {
   const auto pixels = [](std::int64_t side, std::int64_t images) {
     return static_cast<double>(side) * static_cast<double>(side) * static_cast<double>(images);
   };
-  const double factor = pixels(image_size, batch) / pixels(account.image_size, account.batch);
-  const auto scaled = [&](std::int64_t bytes) {
-    return static_cast<std::int64_t>(static_cast<double>(bytes) * factor);
+  const double less = pixels(fewer_pixels.image_size, fewer_pixels.batch);
+  const double more = pixels(more_pixels.image_size, more_pixels.batch);
+  const double factor = (pixels(image_size, batch) - more) / (more - less);
+  const auto scaled = [&](std::int64_t then, std::int64_t now) {
+    const auto growth = static_cast<double>(std::max<std::int64_t>(0, now - then));
+    return std::max<std::int64_t>(0, now + static_cast<std::int64_t>(growth * factor));
   };
-  MemoryAccount result = account;
+  MemoryAccount result = more_pixels;
   result.batch = batch;
   result.image_size = image_size;
-  result.input = scaled(account.input);
-  result.activations = scaled(account.activations);
-  result.workspace = scaled(account.workspace);
-  for (LayerBytes& layer : result.layers) layer.bytes = scaled(layer.bytes);
+  result.input = scaled(fewer_pixels.input, more_pixels.input);
+  result.activations = scaled(fewer_pixels.activations, more_pixels.activations);
+  result.workspace = scaled(fewer_pixels.workspace, more_pixels.workspace);
+  for (std::size_t i = 0; i < result.layers.size() && i < fewer_pixels.layers.size(); ++i)
+    result.layers[i].bytes = scaled(fewer_pixels.layers[i].bytes, result.layers[i].bytes);
   return result;
 }
 

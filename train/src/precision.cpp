@@ -42,6 +42,14 @@ Precision resolve_precision(Precision wish, torch::Device device) {
   return wish;
 }
 
+bool cpu_multiplies_bf16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
 AutocastScope::AutocastScope(Precision precision, torch::Device device)
     : device_(device.type()),
       active_(precision == Precision::Bf16 || precision == Precision::Fp16) {

@@ -15,5 +15,20 @@ TEST(Account, OfALargeStepIsMeasuredAtASizeThatTheNetworkTakes) {
   EXPECT_GT(account.activations, account.parameters);
 }
 
+TEST(Account, OfOneLargeImageFollowsFromSmallOnes) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    Config config;
+    config.model.name = "yolov5n";
+    config.train.precision = precision;
+    config.train.img = 320;
+    const autotune::MemoryAccount measured = account_of(config, 3, 4, 1);
+    const autotune::MemoryAccount estimated = account_of_one(config, 3, 4);
+    EXPECT_NEAR(
+        static_cast<double>(estimated.activations) / static_cast<double>(measured.activations), 1,
+        0.1)
+        << precision;
+  }
+}
+
 }  // namespace
 }  // namespace brim::cli

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "brim/cache/memory_budget.h"
@@ -14,7 +15,8 @@ namespace {
 
 using autotune::MemoryAccount;
 
-constexpr std::int64_t kSmallSide = 128, kSmallBatch = 2;
+constexpr std::int64_t kSmallSide = 128, kSmallBatch = 1;
+constexpr std::size_t kMostRemedies = 3;
 constexpr std::int64_t kMostPixels = std::int64_t{16} * 320 * 320;  // measured as asked up to here
 
 MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std::int64_t side,
@@ -24,6 +26,21 @@ MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std
   const auto network = make_network({.model = config.model.name, .classes = classes});
   const auto objective = build_objective(probed, *network);
   return account_training(network, objective, probe_options(probed, *network, boxes), batch);
+}
+
+using MeasuredPair = std::pair<MemoryAccount, MemoryAccount>;
+
+/// Of steps on few images with sides of `small` pixels, the second on more of them.
+MeasuredPair measure_pair(const Config& config, int classes, std::int64_t boxes,
+                          std::int64_t small) {
+  return {measure(config, classes, boxes, small, kSmallBatch),
+          measure(config, classes, boxes, small, 2 * kSmallBatch)};
+}
+
+MemoryAccount estimate(const Config& config, int classes, std::int64_t boxes, std::int64_t small,
+                       std::int64_t batch) {
+  const auto [fewer, more] = measure_pair(config, classes, boxes, small);
+  return scale_account(fewer, more, config.train.img, batch);
 }
 
 /// The next smaller models of the same family, largest first.
@@ -72,7 +89,11 @@ MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
   if (batch * side * side <= kMostPixels) return measure(config, classes, boxes, side, batch);
   // About half the side, and a multiple of every network's stride (64 for those with four levels).
   const std::int64_t small = std::min(side, std::max<std::int64_t>(kSmallSide, side / 128 * 64));
-  return scale_account(measure(config, classes, boxes, small, kSmallBatch), side, batch);
+  return estimate(config, classes, boxes, small, batch);
+}
+
+MemoryAccount account_of_one(const Config& config, int classes, std::int64_t boxes) {
+  return estimate(config, classes, boxes, std::min(config.train.img, kSmallSide), 1);
 }
 
 std::string account_table(const MemoryAccount& account, std::size_t layers) {
@@ -115,12 +136,17 @@ std::string account_json(const MemoryAccount& account) {
 std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t boxes,
                              const autotune::Goal& goal) {
   std::vector<Remedy> all;
+  std::map<std::string, MeasuredPair> known;  // image sizes share what small images take
   const auto total_of = [&](const Config& changed) {
-    const std::int64_t side = changed.train.img;
-    MemoryAccount account = scale_account(
-        measure(changed, classes, boxes, std::min(side, kSmallSide), kSmallBatch), side, 1);
+    const std::int64_t small = std::min(changed.train.img, kSmallSide);
+    const std::string key = fmt::format("{} {} {} {}", changed.model.name, changed.train.precision,
+                                        changed.train.activation_checkpointing, small);
+    if (!known.contains(key)) known.emplace(key, measure_pair(changed, classes, boxes, small));
+    MemoryAccount account =
+        scale_account(known.at(key).first, known.at(key).second, changed.train.img, 1);
     // The loader's share follows the image size.
-    const double pixels = static_cast<double>(side) / static_cast<double>(config.train.img);
+    const double pixels =
+        static_cast<double>(changed.train.img) / static_cast<double>(config.train.img);
     account.loader =
         static_cast<std::int64_t>(static_cast<double>(goal.loader_bytes(1)) * pixels * pixels);
     return account.total();
@@ -155,7 +181,7 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
     changed.train.precision = "bf16";
     all.push_back({"train.precision=bf16", total_of(changed)});
   }
-  if (config.train.activation_checkpointing != "on" && all.size() < 3) {
+  if (config.train.activation_checkpointing == "off") {
     Config changed = config;
     changed.train.activation_checkpointing = "on";
     all.push_back({"train.activation_checkpointing=on", total_of(changed)});
@@ -163,17 +189,20 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
   std::erase_if(all, [&](const Remedy& remedy) { return remedy.bytes >= now; });
   std::stable_sort(all.begin(), all.end(),
                    [](const Remedy& a, const Remedy& b) { return a.bytes < b.bytes; });
+  if (all.size() > kMostRemedies) all.resize(kMostRemedies);
   return all;
 }
 
-void refuse_budget(const Config& config, int classes, std::int64_t boxes,
+void refuse_budget(const Config& wished, int classes, std::int64_t boxes,
                    const autotune::Goal& goal, const std::string& found) {
-  Config probed = config;
-  MemoryAccount account = scale_account(
-      measure(probed, classes, boxes, std::min(config.train.img, kSmallSide), kSmallBatch),
-      config.train.img, 1);
+  Config config = wished;
+  const bool recomputed = wished.train.activation_checkpointing != "off";
+  if (recomputed) config.train.activation_checkpointing = "on";  // auto has tried it
+  MemoryAccount account = account_of_one(config, classes, boxes);
   account.loader = goal.loader_bytes(1);
-  std::string message = found + "\none image takes about:\n" + account_table(account, 0);
+  std::string message = found + "\none image takes about" +
+                        (recomputed ? ", activations recomputed:\n" : ":\n") +
+                        account_table(account, 0);
   std::string hint;
   for (const Remedy& remedy : remedies(config, classes, boxes, goal))
     hint += fmt::format("{}{} would take {}", hint.empty() ? "" : "; ", remedy.change,

@@ -19,6 +19,9 @@ autotune::TrainingProbeOptions probe_options(const Config& config, const Network
 autotune::MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
                                    std::int64_t batch);
 
+/// The same for a single image, always from small ones: what fits where one image does not.
+autotune::MemoryAccount account_of_one(const Config& config, int classes, std::int64_t boxes);
+
 /// As a table; `layers`: how many of the largest layers are listed one by one.
 std::string account_table(const autotune::MemoryAccount& account, std::size_t layers);
 std::string account_json(const autotune::MemoryAccount& account);

@@ -65,6 +65,7 @@ std::int64_t decide_batch(Program& program, Config& config, const Dataset& data,
   (device_of(config).is_cpu() ? planned.host : planned.device) = tuned.plan.predicted_peak_bytes;
   if (device_of(config).is_cpu()) planned.program = tuned.plan.program_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
+  if (tuned.bf16) config.train.precision = "bf16";
   return tuned.plan.batch;
 }
 
@@ -83,11 +84,13 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
   if (ranks.place().local_rank == 0)
     batch = decide_batch(program, config, data, task, budget, folder, planned);
   const bool recompute = config.train.activation_checkpointing == "on";
+  const bool bf16 = config.train.precision == "bf16";
   batch = smallest(*ranks.group(), batch);
   planned.program = -smallest(*ranks.group(), -planned.program);
   if (planned.program > 0) budget->set_base(planned.program);
   if (smallest(*ranks.group(), recompute ? 0 : 1) == 0)
     config.train.activation_checkpointing = "on";
+  if (smallest(*ranks.group(), bf16 ? 0 : 1) == 0) config.train.precision = "bf16";
   program.console.print(
       fmt::format("{} ranks of {} images: {} per step", size, batch, batch * size));
   return batch * size;
@@ -279,7 +282,7 @@ void fit(Program& program, Run& run, bool as_json) {
   std::vector<std::unique_ptr<Observer>> files;
   if (ranks.root()) {
     files.push_back(make_csv_writer(folder + "/results.csv"));
-    files.push_back(make_jsonl_writer(folder + "/metrics.jsonl"));
+    files.push_back(make_jsonl_writer(folder + "/metrics.jsonl", config.output.log_steps));
   }
   std::vector<Observer*> observers;
   for (const auto& file : files) observers.push_back(file.get());

@@ -97,6 +97,7 @@ struct ValSettings {
 struct OutputSettings {
   std::string dir = "auto";
   bool plots = true;
+  std::int64_t log_steps = 10;
 };
 
 /// Everything an experiment can set; its keys are `section.name`, explained by settings_of().

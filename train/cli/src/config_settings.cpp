@@ -99,6 +99,7 @@ std::vector<Setting> settings_of(Config& c) {
 
       {"output.dir", &c.output.dir, "run folder; auto: runs/<command>/exp<N>", ""},
       {"output.plots", &c.output.plots, "draw plots and pictures", ""},
+      {"output.log_steps", &c.output.log_steps, "every so many steps one is written to metrics.jsonl", "1.."},
   };
 }
 // clang-format on

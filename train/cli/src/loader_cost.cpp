@@ -9,7 +9,7 @@
 namespace brim::cli {
 namespace {
 
-constexpr double kSeconds = 0.4;  // of each of the two runs
+constexpr double kSeconds = 0.25;  // of each of the two runs
 
 /// Images per second that a loader of `options` delivers to a consumer that only takes them.
 double images_per_second(const std::shared_ptr<const Dataset>& dataset, const Config& config,

@@ -23,15 +23,12 @@ std::int64_t loader_bytes(LoaderOptions options, const Dataset& data, const Tran
 
 /// What a step on one image takes, without the program and its loader.
 std::int64_t step_bytes(Config config, int classes) {
-  constexpr std::int64_t kSmallSide = 128;  // what larger ones take follows from it
   constexpr std::int64_t kBoxes = 128;
-  const std::int64_t side = largest_side(config);
-  config.train.img = std::min(side, kSmallSide);
+  config.train.img = largest_side(config);
   if (config.train.activation_checkpointing == "auto") config.train.activation_checkpointing = "on";
   // The budget is too small for whatever is measured here: the pool does without for a moment.
   if (config.memory.allocator == "pool") install_cpu_allocator();
-  const autotune::MemoryAccount one =
-      autotune::scale_account(account_of(config, classes, kBoxes, 1), side, 1);
+  const autotune::MemoryAccount one = account_of_one(config, classes, kBoxes);
   return one.total() - one.loader - one.runtime;
 }
 

@@ -63,7 +63,7 @@ std::int64_t most_boxes(const Config& config, const Dataset& dataset) {
 std::string case_of(const Config& config, const autotune::Goal& goal, std::int64_t boxes,
                     std::size_t classes) {
   const TrainSettings& t = config.train;
-  return fmt::format("v7|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
+  return fmt::format("v8|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}", config.model.name,
                      classes, largest_side(config), t.precision, t.activation_checkpointing,
                      t.device, t.optimizer, t.ema, t.nominal_batch, t.batch,
                      compute_threads(config), goal.loader_bytes(16) >> 26, goal.own_bytes >> 26,
@@ -107,11 +107,17 @@ autotune::AffineFit fit_from(const json& document) {
   return {document.at("constant"), document.at("slope"), document.at("relative_error")};
 }
 
+/// A plan and what it rests on beside the configuration.
+struct Choice {
+  autotune::BatchPlan plan{};
+  bool recompute = false;
+  bool bf16 = false;
+};
+
 /// Empty where nothing (readable) is remembered, or for a budget that differs by over a tenth:
 /// smaller changes come and go with other programs and do not move the choice.
-std::optional<std::pair<autotune::BatchPlan, bool>> remembered_plan(const std::string& file,
-                                                                    const autotune::Goal& goal,
-                                                                    std::int64_t free_on_device) {
+std::optional<Choice> remembered_plan(const std::string& file, const autotune::Goal& goal,
+                                      std::int64_t free_on_device) {
   std::ifstream in(file);
   if (!in) return std::nullopt;
   const json document = json::parse(in, nullptr, false);
@@ -137,7 +143,7 @@ std::optional<std::pair<autotune::BatchPlan, bool>> remembered_plan(const std::s
     }
     plan.warnings = p.at("warnings").get<std::vector<std::string>>();
     plan.why = p.at("why");
-    return std::pair{plan, document.at("recompute_activations").get<bool>()};
+    return Choice{plan, document.at("recompute_activations"), document.at("bf16")};
   } catch (const std::exception&) {
     return std::nullopt;  // written by another version: measured anew
   }
@@ -190,11 +196,6 @@ std::int64_t plain_batch(const Config& config) {
 
 namespace {
 
-struct Choice {
-  autotune::BatchPlan plan;
-  bool recompute = false;
-};
-
 /// Probes `config` in child processes and chooses.
 autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
                                          const Dataset& dataset, std::int64_t boxes,
@@ -220,39 +221,71 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
   });
 }
 
-/// Where memory leaves less than batch normalisation needs, recomputed activations are tried before
-/// that is accepted; what does not fit either way is refused with the account.
-Choice choose(Program& program, const Config& config, const Dataset& dataset, std::int64_t boxes,
-              const autotune::Goal& goal) {
-  Choice choice;
-  std::string refused;
-  try {
-    choice.plan = choose_as_configured(program, config, dataset, boxes, goal);
-    if (choice.plan.batch >= goal.batch_norm_floor || goal.fixed_batch > 0) return choice;
-  } catch (const Error& error) {
-    if (error.where().key != "memory.limit") throw;
-    refused = error.message();
+/// Chooses among what the configuration leaves open.
+class Chooser {
+ public:
+  Chooser(Program& program, const Config& config, const Dataset& dataset, std::int64_t boxes,
+          const autotune::Goal& goal)
+      : program_(program), config_(config), dataset_(dataset), boxes_(boxes), goal_(goal) {}
+
+  /// Where memory leaves less than batch normalisation needs, recomputed activations are tried
+  /// before that is accepted. bf16 competes where the CPU has instructions for it: elsewhere it is
+  /// many times slower. What does not fit in any way is refused with the account.
+  Choice choose() {
+    const bool precision_is_open =
+        config_.train.precision == "auto" && device_of(config_).is_cpu() && cpu_multiplies_bf16();
+    const bool recompute_is_open = config_.train.activation_checkpointing == "auto";
+    Choice best = attempt({});
+    if (precision_is_open) {
+      const Choice half = attempt({.bf16 = true});
+      if (speed(half) > speed(best) * (1 + goal_.throughput_tolerance))
+        best = explained(half, "bf16 is faster here than fp32");
+    }
+    if (goal_.fixed_batch == 0 && best.plan.batch < goal_.batch_norm_floor && recompute_is_open) {
+      const Choice other = attempt({.recompute = true, .bf16 = best.bf16});
+      if (other.plan.batch > best.plan.batch)
+        best = explained(other, "activations are recomputed: without that " + fitting(best));
+    }
+    if (best.plan.batch == 0)
+      refuse_budget(config_, static_cast<int>(dataset_.class_names().size()), boxes_, goal_,
+                    refused_);
+    return best;
   }
-  if (config.train.activation_checkpointing == "auto") {
-    Config changed = config;
-    changed.train.activation_checkpointing = "on";
+
+ private:
+  /// Without a plan where not one image fits. `choice.plan` is what is sought.
+  Choice attempt(Choice choice) {
+    Config changed = config_;
+    if (choice.recompute) changed.train.activation_checkpointing = "on";
+    if (choice.bf16) changed.train.precision = "bf16";
     try {
-      autotune::BatchPlan plan = choose_as_configured(program, changed, dataset, boxes, goal);
-      if (plan.batch > choice.plan.batch) {
-        plan.why += choice.plan.batch == 0
-                        ? "; activations are recomputed: without that not one image fits"
-                        : "; activations are recomputed: without that only " +
-                              std::to_string(choice.plan.batch) + " images fit";
-        return {std::move(plan), true};
-      }
+      choice.plan = choose_as_configured(program_, changed, dataset_, boxes_, goal_);
     } catch (const Error& error) {
       if (error.where().key != "memory.limit") throw;
+      if (refused_.empty()) refused_ = error.message();
     }
+    return choice;
   }
-  if (choice.plan.batch == 0)
-    refuse_budget(config, static_cast<int>(dataset.class_names().size()), boxes, goal, refused);
-  return choice;
-}
+
+  static double speed(const Choice& choice) { return choice.plan.predicted_images_per_second; }
+
+  static Choice explained(Choice choice, const std::string& why) {
+    choice.plan.why += "; " + why;
+    return choice;
+  }
+
+  static std::string fitting(const Choice& choice) {
+    return choice.plan.batch == 0 ? "not one image fits"
+                                  : fmt::format("only {} images fit", choice.plan.batch);
+  }
+
+  Program& program_;
+  const Config& config_;
+  const Dataset& dataset_;
+  const std::int64_t boxes_;
+  const autotune::Goal& goal_;
+  std::string refused_;
+};
 
 }  // namespace
 
@@ -267,17 +300,19 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
   if (memory == Memory::Reuse && !file.empty()) {
     const std::int64_t free =
         fs::exists(file) ? device_memory(device_of(config)).free : 0;  // asking takes memory itself
-    if (auto plan = remembered_plan(file, tuned.goal, free)) {
-      tuned.plan = std::move(plan->first);
-      tuned.recompute = plan->second;
+    if (auto known = remembered_plan(file, tuned.goal, free)) {
+      tuned.plan = std::move(known->plan);
+      tuned.recompute = known->recompute;
+      tuned.bf16 = known->bf16;
       tuned.remembered = true;
       return tuned;
     }
   }
-  const Choice choice = choose(program, config, dataset, boxes, tuned.goal);
+  const Choice choice = Chooser(program, config, dataset, boxes, tuned.goal).choose();
   tuned.plan = choice.plan;
   tuned.goal.byte_budget = tuned.plan.byte_budget;
   tuned.recompute = choice.recompute;
+  tuned.bf16 = choice.bf16;
   tuned.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!file.empty()) {
     try {
@@ -296,6 +331,7 @@ std::string tuned_json(const TunedBatch& tuned) {
                 {"budget_bytes", tuned.goal.byte_budget},
                 {"loader_bytes", tuned.goal.loader_bytes(tuned.plan.batch)},
                 {"recompute_activations", tuned.recompute},
+                {"bf16", tuned.bf16},
                 {"remembered", tuned.remembered},
                 {"seconds", tuned.seconds}};
   const CorePlan& cores = tuned.cores;
@@ -318,6 +354,7 @@ std::string tuned_json(const TunedBatch& tuned) {
 
 std::string tuned_yaml(const TunedBatch& tuned) {
   std::string text = fmt::format("# {}\ntrain:\n  batch: {}\n", tuned.plan.why, tuned.plan.batch);
+  if (tuned.bf16) text += "  precision: bf16\n";
   if (tuned.recompute) text += "  activation_checkpointing: \"on\"\n";
   if (tuned.cores.loader_seconds_per_image > 0) {
     const autotune::JointSplit& split = tuned.cores.joint.chosen;

@@ -18,6 +18,7 @@ struct TunedBatch {
   autotune::BatchPlan plan{};
   autotune::Goal goal{};
   bool recompute = false;   ///< activations are recomputed: else the batch would be too small
+  bool bf16 = false;        ///< where the precision is left open: bf16 instead of fp32
   bool remembered = false;  ///< reused from an earlier tuning of the same case
   double seconds = 0;
   CorePlan cores{};  ///< brim tune only; nothing chosen where it was not measured

@@ -37,9 +37,10 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
                                const std::shared_ptr<Objective>& objective,
                                const TrainingProbeOptions& options, std::int64_t batch);
 
-/// The account for another size and batch: what depends on pixels scales with them, the rest stays.
-/// Good to a few percent from images of 128 pixels upwards.
-MemoryAccount scale_account(const MemoryAccount& account, std::int64_t image_size,
-                            std::int64_t batch);
+/// The account for another size and batch: what grew between two accounts of the same training goes
+/// on growing with the pixels, the rest stays. Good to a few percent from images of 128 pixels
+/// upwards.
+MemoryAccount scale_account(const MemoryAccount& fewer_pixels, const MemoryAccount& more_pixels,
+                            std::int64_t image_size, std::int64_t batch);
 
 }  // namespace brim::autotune

@@ -18,6 +18,9 @@ std::string to_string(Precision precision);
 /// of activations, and is faster only with matrix units (AMX). Throws Error for what the device
 /// cannot do.
 Precision resolve_precision(Precision wish, torch::Device device);
+/// True where the CPU has instructions for products of bf16 numbers; elsewhere bf16 takes less
+/// memory than fp32 and more time.
+bool cpu_multiplies_bf16();
 
 /// Autocast on this thread while it lives. `precision` is resolved; Fp32 does nothing.
 ///
