@@ -11,6 +11,8 @@ JOBS ?= $(shell nproc)
 KILLS ?= 250
 # random commands under random memory limits
 CASES ?= 60
+# every so many-th allocation of a training step is made to fail
+STRIDE ?= 7
 # of each fuzz target
 SECONDS_EACH ?= 60
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -45,7 +47,7 @@ test: build
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 test-slow: build
-	BRIM_TEST_KILLS=$(KILLS) BRIM_TEST_CASES=$(CASES) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
+	BRIM_TEST_KILLS=$(KILLS) BRIM_TEST_CASES=$(CASES) BRIM_TEST_STRIDE=$(STRIDE) ctest --test-dir $(BUILD) --output-on-failure -L 'property|fault|slow' ; \
 	status=$$?; ./tests/list_skipped $(BUILD); exit $$status
 
 fuzz: deps

@@ -20,6 +20,11 @@ std::optional<std::string> test_data(const std::string& relative) {
   return path.string();
 }
 
+std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
 std::string source_dir() {
   return BRIM_SOURCE_DIR;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -9,6 +10,9 @@ namespace brim::test {
 /// `$BRIM_TEST_DATA/<relative>` where it exists (default of the variable: ../shared beside the
 /// source tree).
 std::optional<std::string> test_data(const std::string& relative);
+
+/// The number in the environment `variable`, by which campaigns are made larger; else `otherwise`.
+std::uint64_t number_of(const char* variable, std::uint64_t otherwise);
 
 /// Root of the source tree.
 std::string source_dir();

@@ -23,11 +23,6 @@ constexpr int kWriters = 2;
 constexpr std::uint64_t kValues = 10000;
 constexpr std::int64_t kCap = std::int64_t{256} << 20;
 
-std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 /// What the writers of a campaign may open, and what outlives them.
 struct Campaign {
   std::string name;

@@ -227,8 +227,7 @@ TEST(SharedRam, CostsFourProcessesLittleMoreThanOne) {
 
 TEST(SharedRam, GoesOnWhenProcessesAreKilledWhileFilling) {
   const std::string name = share_of_this_test();
-  const char* text = std::getenv("BRIM_TEST_KILLS");
-  const int kills = text != nullptr ? std::atoi(text) : 40;
+  const auto kills = static_cast<int>(number_of("BRIM_TEST_KILLS", 40));
   constexpr std::uint64_t kValues = 4000;
   const std::uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));

@@ -26,11 +26,6 @@ constexpr std::int64_t kMiB = 1 << 20;
 constexpr int kCases = 6;
 constexpr double kOver = 1.02;
 
-std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 enum class Ceiling { Option, ControlGroup, Data, AddressSpace };
 const char* name_of(Ceiling ceiling) {
   switch (ceiling) {

@@ -7,12 +7,16 @@
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/detection_loss.h"
 #include "brim/train/trainer.h"
+#include "support/test_data.h"
 #include "support/tiny_training.h"
 
 namespace {
 using brim::TensorBatch;
 using brim::Trainer;
 using brim::TrainOptions;
+
+/// Of a detector's step every so many-th allocation fails; BRIM_TEST_STRIDE=1 for each of them.
+constexpr std::int64_t kStride = 49;
 
 /// What a training has learnt, and how.
 struct Outcome {
@@ -154,9 +158,10 @@ TEST(AllocationFault, AllocationsOfADetectorsStepMayFail) {
     batch.number = i;
     c.batches.push_back(batch);
   }
-  fail_everywhere(c, 41);
+  const auto stride = static_cast<std::int64_t>(brim::test::number_of("BRIM_TEST_STRIDE", kStride));
+  fail_everywhere(c, stride);
   c.activations = brim::ActivationCheckpointing::On;
-  fail_everywhere(c, 61);
+  fail_everywhere(c, stride);
 }
 
 }  // namespace
