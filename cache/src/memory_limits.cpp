@@ -70,6 +70,12 @@ class Reader {
     }
   }
 
+  /// False where this process grew meanwhile, so that its growth was taken for use by others.
+  bool steady() const {
+    constexpr std::int64_t kSlack = std::int64_t{4} << 20;
+    return read_own(prefix_).unreclaimable <= own_.unreclaimable + kSlack;
+  }
+
  private:
   /// What may still be mapped under the limit comes on top of what is resident now.
   void add_rlimit(const std::string& line, const std::string& title, const std::string& source,
@@ -157,12 +163,17 @@ int quota_cpus(const detail::CgroupLevel& level) {
 }  // namespace
 
 MemoryLimits read_memory_limits(std::int64_t user_limit, const std::string& root) {
+  constexpr int kTries = 8;
   MemoryLimits limits;
-  if (user_limit > 0) limits.all.push_back({"user", user_limit, 0, user_limit});
-  Reader reader(root, limits);
-  reader.read_rlimits();
-  reader.read_cgroups(root);
-  reader.read_machine();
+  for (int tries = 0; tries < kTries; ++tries) {
+    limits = {};
+    if (user_limit > 0) limits.all.push_back({"user", user_limit, 0, user_limit});
+    Reader reader(root, limits);
+    reader.read_rlimits();
+    reader.read_cgroups(root);
+    reader.read_machine();
+    if (reader.steady()) break;
+  }
   const auto smallest = std::min_element(
       limits.all.begin(), limits.all.end(),
       [](const MemoryLimit& a, const MemoryLimit& b) { return a.limit < b.limit; });

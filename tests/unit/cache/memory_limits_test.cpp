@@ -1,5 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <thread>
+
 #include "brim/cache/memory_budget.h"
 #include "support/test_data.h"
 
@@ -109,6 +116,43 @@ TEST(MemoryLimits, ReadVersion1WithItsSentinelAndHierarchy) {
   limits = read_memory_limits(0, made.root());
   EXPECT_EQ(limits.effective, 412 * kMiB);
   EXPECT_EQ(limits.decided_by, "cgroup v1 memory.limit_in_bytes /");
+}
+
+TEST(MemoryLimits, DoNotTakeTheGrowthOfThisProcessForUseByOthers) {
+  MadeRoot made;
+  made.mounts(kUnifiedMount);
+  made.put("/proc/self/cgroup", "0::/job\n");
+  made.put("/sys/fs/cgroup/job/memory.max", "1073741824\n");
+  // Others hold 50 MiB. At every moment the group holds no more than they and this process.
+  const auto replace = [&](const std::string& path, const std::string& text) {
+    made.put(path + ".new", text);
+    std::filesystem::rename(made.root() + path + ".new", made.root() + path);
+  };
+  const auto own = [&](int mib) {
+    replace("/proc/self/status", "VmRSS:\t" + std::to_string(mib * 1024) + " kB\nRssAnon:\t" +
+                                     std::to_string(mib * 1024) + " kB\n");
+  };
+  const auto group = [&](int mib) {
+    replace("/sys/fs/cgroup/job/memory.current", std::to_string(mib * kMiB) + "\n");
+  };
+  own(100);
+  group(150);
+  std::atomic<bool> stop{false};
+  std::jthread process([&] {
+    while (!stop) {
+      own(400);
+      group(450);
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      group(150);
+      own(100);
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    }
+  });
+  std::int64_t least = INT64_MAX;
+  for (int i = 0; i < 2000; ++i)
+    least = std::min(least, read_memory_limits(0, made.root()).effective);
+  stop = true;
+  EXPECT_GE(least, (1024 - 50 - 4) * kMiB);
 }
 
 TEST(MemoryLimits, ReadBothHierarchiesOfAHybridMachine) {
