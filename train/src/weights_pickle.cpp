@@ -1,5 +1,6 @@
 #include "weights_pickle.h"
 
+#include <c10/util/strides.h>
 #include <caffe2/serialize/inline_container.h>
 
 #include <limits>
@@ -76,12 +77,13 @@ class Pickle {
   }
 };
 
-/// torch._utils._rebuild_tensor_v2(storage, offset, sizes, strides, requires_grad, hooks)
+/// torch._utils._rebuild_tensor_v2(storage, offset, sizes, strides, requires_grad, hooks); the
+/// storage holds the tensor contiguously, however it lies in memory.
 void add_tensor(Pickle& pickle, const Tensor& tensor, const std::string& key) {
   pickle.raw("ctorch._utils\n_rebuild_tensor_v2\n((");
   pickle.text("storage").raw("ctorch\n" + storage_name(tensor.scalar_type()) + "\n");
   pickle.text(key).text("cpu").number(tensor.numel()).raw("tQ");  // TUPLE, BINPERSID
-  pickle.number(0).numbers(tensor.sizes()).numbers(tensor.strides());
+  pickle.number(0).numbers(tensor.sizes()).numbers(c10::contiguous_strides(tensor.sizes()));
   pickle.raw("\x89").raw("ccollections\nOrderedDict\n)R");  // NEWFALSE; EMPTY_TUPLE, REDUCE
   pickle.raw("tR");
 }
@@ -99,7 +101,7 @@ class Archive {
   void add(const StateDict& state) {
     pickle_.raw("}(");  // EMPTY_DICT, MARK
     for (const auto& [name, tensor] : state) {
-      tensors_.push_back(tensor.detach().cpu().contiguous());
+      tensors_.push_back(tensor.detach());
       pickle_.text(name);
       add_tensor(pickle_, tensors_.back(), std::to_string(tensors_.size() - 1));
     }
@@ -122,9 +124,11 @@ class Archive {
   void finish() {
     const std::string bytes = pickle_.finish();
     writer_.writeRecord("data.pkl", bytes.data(), bytes.size());
-    for (std::size_t i = 0; i < tensors_.size(); ++i)
-      writer_.writeRecord("data/" + std::to_string(i), tensors_[i].data_ptr(),
-                          tensors_[i].nbytes());
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      // One at a time: weights in channels-last order need a copy.
+      const Tensor tensor = tensors_[i].cpu().contiguous();
+      writer_.writeRecord("data/" + std::to_string(i), tensor.data_ptr(), tensor.nbytes());
+    }
     writer_.writeEndOfFile();
   }
 

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "brim/cache/error.h"
+#include "brim/train/cpu_allocator.h"
 #include "support/test_data.h"
 
 namespace {
@@ -52,6 +53,23 @@ TEST(Checkpoint, ComesBackAsItWasSaved) {
   EXPECT_TRUE(loaded.ema.at("a.weight").equal(saved.ema.at("a.weight")));
   EXPECT_TRUE(loaded.gradients.empty());
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(Checkpoint, CopiesOneTensorAtATime) {
+  brim::install_cpu_allocator();
+  const TempDir folder;
+  Checkpoint saved = sample();
+  for (int i = 0; i < 8; ++i)
+    saved.model["b" + std::to_string(i)] =
+        torch::randn({64, 64, 8, 8}).contiguous(at::MemoryFormat::ChannelsLast);
+  brim::reset_allocator_peaks();
+  const std::int64_t before = brim::allocator_statistics().live;
+  brim::save_checkpoint(folder.file("last.pt"), saved);
+  const std::int64_t one = saved.model.at("b0").nbytes();
+  EXPECT_GE(brim::allocator_statistics().peak_live - before, one);
+  EXPECT_LT(brim::allocator_statistics().peak_live - before, 2 * one);
+  EXPECT_TRUE(
+      brim::load_checkpoint(folder.file("last.pt")).model.at("b7").equal(saved.model["b7"]));
 }
 
 TEST(Checkpoint, IsAPlainDictForPickleLoad) {

@@ -169,8 +169,9 @@ autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
   if (device_of(config).is_cpu()) {
     goal.byte_budget =
         static_cast<std::int64_t>(static_cast<double>(budget.limit()) * share_of_memory(config));
-    goal.loader_bytes_per_image = (loader_bytes(2) - loader_bytes(1));
-    goal.reserved_for_loader = loader_bytes(1) - goal.loader_bytes_per_image;
+    const std::int64_t of_one = loader_bytes(1), of_two = loader_bytes(2);
+    goal.loader_bytes_per_image = of_two - of_one;
+    goal.reserved_for_loader = of_one - goal.loader_bytes_per_image;
     goal.own_bytes = read_memory_limits().own_resident;
   } else {
     goal.safety = 1 - (1 - goal.safety) * share_of_memory(config);  // of what the probe finds
