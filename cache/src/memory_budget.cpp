@@ -28,6 +28,8 @@ struct MemoryBudget::Impl {
   mutable std::mutex mutex;
   std::int64_t limit = 0;
   std::int64_t reserved = 0;
+  std::int64_t highest = 0;  ///< `reserved` at its most since the present measuring began
+  std::mutex measuring;      ///< one measuring at a time; taken before `mutex`
   MemoryLimits limits;
   std::map<std::string, std::int64_t> allowed_at_start;  ///< by the limit's source
   std::chrono::steady_clock::time_point read_at;         ///< when limits were read
@@ -60,6 +62,7 @@ struct MemoryBudget::Impl {
     const std::lock_guard lock(mutex);
     if (delta > 0 && (delta > limit || reserved > limit - delta)) return false;
     reserved += delta;
+    highest = std::max(highest, reserved);
     const auto at = by_holder.try_emplace(holder, 0).first;
     at->second += delta;
     if (at->second == 0) by_holder.erase(at);
@@ -149,18 +152,27 @@ MemoryLimits MemoryBudget::refresh() {
   return limits;
 }
 
-void MemoryBudget::cover(std::int64_t resident, std::int64_t reserved_before) {
+std::int64_t MemoryBudget::cover(const std::function<std::int64_t()>& measure) {
+  const std::lock_guard one(impl_->measuring);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->highest = impl_->reserved;
+  }
+  const std::int64_t resident = measure();
   const std::lock_guard lock(impl_->mutex);
-  const std::int64_t unknown = resident - std::max(impl_->reserved, reserved_before);
-  if (unknown <= 0) return;
-  impl_->reserved += unknown;
-  impl_->by_holder["process"] += unknown;
+  const std::int64_t unknown = resident - impl_->highest;
+  if (unknown > 0) {
+    impl_->reserved += unknown;
+    impl_->by_holder["process"] += unknown;
+  }
+  return resident;
 }
 
 void MemoryBudget::set_base(std::int64_t bytes) {
   const std::lock_guard lock(impl_->mutex);
   std::int64_t& base = impl_->by_holder["process"];
   impl_->reserved += bytes - base;
+  impl_->highest = std::max(impl_->highest, impl_->reserved);
   base = bytes;
 }
 

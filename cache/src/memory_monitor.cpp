@@ -73,9 +73,7 @@ void MemoryMonitor::sample() {
     impl_->budget->refresh();
     impl_->next_reread = Clock::now() + std::chrono::milliseconds(impl_->options.reread_ms);
   }
-  const std::int64_t before = impl_->budget->reserved();
-  const std::int64_t resident = impl_->options.measure();
-  impl_->budget->cover(resident, before);
+  const std::int64_t resident = impl_->budget->cover(impl_->options.measure);
   const std::int64_t limit = impl_->budget->limit();
   const std::int64_t promised = impl_->budget->reserved();
   std::int64_t ask = 0;

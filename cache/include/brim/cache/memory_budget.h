@@ -104,11 +104,11 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   /// Asks holders, in order, to free `bytes`; returns what was freed.
   std::int64_t ask_back(std::int64_t bytes);
 
-  /// Enters what is resident but was never reserved: "process" grows until the ledger holds at
-  /// least `resident` bytes. It does not shrink: what was needed once may be needed again.
-  /// `reserved_before`: reserved() before `resident` was measured; what was given back between is
-  /// no part of the program.
-  void cover(std::int64_t resident, std::int64_t reserved_before);
+  /// Asks `measure` for the resident bytes, enters what of them was never reserved, and returns
+  /// them: "process" grows until the ledger held at least so much at some moment of the measuring
+  /// (what was given back meanwhile is no part of the program). It does not shrink: what was needed
+  /// once may be needed again.
+  std::int64_t cover(const std::function<std::int64_t()>& measure);
   /// What "process" holds from now on, once it is known better than at the start.
   void set_base(std::int64_t bytes);
   /// What makes room for `bytes` more than is reserved now, e.g. "the smallest budget that works is
