@@ -244,7 +244,8 @@ class Chooser {
       if (speed(half) > speed(best) * (1 + goal_.throughput_tolerance))
         best = explained(half, "bf16 is faster here than fp32");
     }
-    if (goal_.fixed_batch == 0 && best.plan.batch < goal_.batch_norm_floor && recompute_is_open) {
+    const std::int64_t enough = goal_.fixed_batch > 0 ? goal_.fixed_batch : goal_.batch_norm_floor;
+    if (best.plan.batch < enough && recompute_is_open) {
       const Choice other = attempt({.recompute = true, .bf16 = best.bf16});
       if (other.plan.batch > best.plan.batch)
         best = explained(other, "activations are recomputed: without that " + fitting(best));
