@@ -278,7 +278,8 @@ class Chooser {
     return choice;
   }
 
-  static std::string fitting(const Choice& choice) {
+  std::string fitting(const Choice& choice) const {
+    if (goal_.fixed_batch > 0) return "they do not fit";
     return choice.plan.batch == 0 ? "not one image fits"
                                   : fmt::format("only {} images fit", choice.plan.batch);
   }
