@@ -28,20 +28,31 @@ MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std
   return account_training(network, objective, probe_options(probed, *network, boxes), batch);
 }
 
-using MeasuredPair = std::pair<MemoryAccount, MemoryAccount>;
+/// Accounts that follow from steps on few small images, each measured once: image sizes share what
+/// small images take.
+class Estimates {
+ public:
+  Estimates(int classes, std::int64_t boxes) : classes_(classes), boxes_(boxes) {}
 
-/// Of steps on few images with sides of `small` pixels, the second on more of them.
-MeasuredPair measure_pair(const Config& config, int classes, std::int64_t boxes,
-                          std::int64_t small) {
-  return {measure(config, classes, boxes, small, kSmallBatch),
-          measure(config, classes, boxes, small, 2 * kSmallBatch)};
-}
+  /// Of `batch` images of `config`, from images with sides of `small` pixels.
+  MemoryAccount of(const Config& config, std::int64_t small, std::int64_t batch) {
+    const std::string key = fmt::format("{} {} {} {}", config.model.name, config.train.precision,
+                                        config.train.activation_checkpointing, small);
+    if (!known_.contains(key))
+      known_.emplace(key, std::pair{measure(config, classes_, boxes_, small, kSmallBatch),
+                                    measure(config, classes_, boxes_, small, 2 * kSmallBatch)});
+    const auto& [fewer, more] = known_.at(key);
+    return scale_account(fewer, more, config.train.img, batch);
+  }
+  MemoryAccount of_one(const Config& config) {
+    return of(config, std::min(config.train.img, kSmallSide), 1);
+  }
 
-MemoryAccount estimate(const Config& config, int classes, std::int64_t boxes, std::int64_t small,
-                       std::int64_t batch) {
-  const auto [fewer, more] = measure_pair(config, classes, boxes, small);
-  return scale_account(fewer, more, config.train.img, batch);
-}
+ private:
+  const int classes_;
+  const std::int64_t boxes_;
+  std::map<std::string, std::pair<MemoryAccount, MemoryAccount>> known_;
+};
 
 /// The next smaller models of the same family, largest first.
 std::vector<std::string> smaller_models(const std::string& name) {
@@ -89,11 +100,11 @@ MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
   if (batch * side * side <= kMostPixels) return measure(config, classes, boxes, side, batch);
   // About half the side, and a multiple of every network's stride (64 for those with four levels).
   const std::int64_t small = std::min(side, std::max<std::int64_t>(kSmallSide, side / 128 * 64));
-  return estimate(config, classes, boxes, small, batch);
+  return Estimates(classes, boxes).of(config, small, batch);
 }
 
 MemoryAccount account_of_one(const Config& config, int classes, std::int64_t boxes) {
-  return estimate(config, classes, boxes, std::min(config.train.img, kSmallSide), 1);
+  return Estimates(classes, boxes).of_one(config);
 }
 
 std::string account_table(const MemoryAccount& account, std::size_t layers) {
@@ -133,17 +144,20 @@ std::string account_json(const MemoryAccount& account) {
       .dump(2);
 }
 
-std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t boxes,
+namespace {
+
+/// One change and what one image would then take in all, loader and runtime included.
+struct Remedy {
+  std::string change;  ///< "train.img=320"
+  std::int64_t bytes = 0;
+};
+
+/// The changes of image size, model and precision that would help most, the largest effect first.
+std::vector<Remedy> remedies(const Config& config, int classes, Estimates& estimates,
                              const autotune::Goal& goal) {
   std::vector<Remedy> all;
-  std::map<std::string, MeasuredPair> known;  // image sizes share what small images take
   const auto total_of = [&](const Config& changed) {
-    const std::int64_t small = std::min(changed.train.img, kSmallSide);
-    const std::string key = fmt::format("{} {} {} {}", changed.model.name, changed.train.precision,
-                                        changed.train.activation_checkpointing, small);
-    if (!known.contains(key)) known.emplace(key, measure_pair(changed, classes, boxes, small));
-    MemoryAccount account =
-        scale_account(known.at(key).first, known.at(key).second, changed.train.img, 1);
+    MemoryAccount account = estimates.of_one(changed);
     // The loader's share follows the image size.
     const double pixels =
         static_cast<double>(changed.train.img) / static_cast<double>(config.train.img);
@@ -193,18 +207,21 @@ std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t box
   return all;
 }
 
+}  // namespace
+
 void refuse_budget(const Config& wished, int classes, std::int64_t boxes,
                    const autotune::Goal& goal, const std::string& found) {
   Config config = wished;
   const bool recomputed = wished.train.activation_checkpointing != "off";
   if (recomputed) config.train.activation_checkpointing = "on";  // auto has tried it
-  MemoryAccount account = account_of_one(config, classes, boxes);
+  Estimates estimates(classes, boxes);
+  MemoryAccount account = estimates.of_one(config);
   account.loader = goal.loader_bytes(1);
   std::string message = found + "\none image takes about" +
                         (recomputed ? ", activations recomputed:\n" : ":\n") +
                         account_table(account, 0);
   std::string hint;
-  for (const Remedy& remedy : remedies(config, classes, boxes, goal))
+  for (const Remedy& remedy : remedies(config, classes, estimates, goal))
     hint += fmt::format("{}{} would take {}", hint.empty() ? "" : "; ", remedy.change,
                         format_bytes(remedy.bytes));
   while (!message.empty() && message.back() == '\n') message.pop_back();

@@ -26,15 +26,6 @@ autotune::MemoryAccount account_of_one(const Config& config, int classes, std::i
 std::string account_table(const autotune::MemoryAccount& account, std::size_t layers);
 std::string account_json(const autotune::MemoryAccount& account);
 
-/// One change and what one image would then take in all, loader and runtime included.
-struct Remedy {
-  std::string change;  ///< "train.img=320"
-  std::int64_t bytes = 0;
-};
-/// The changes of image size, model and precision that would help most, the largest effect first.
-std::vector<Remedy> remedies(const Config& config, int classes, std::int64_t boxes,
-                             const autotune::Goal& goal);
-
 /// Refuses a budget that one image does not fit in, with the account and the remedies. `found` says
 /// what was tried.
 [[noreturn]] void refuse_budget(const Config& config, int classes, std::int64_t boxes,

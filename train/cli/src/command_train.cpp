@@ -75,11 +75,8 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
                             const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
                             PlannedBytes& planned, const Ranks& ranks) {
   const int size = ranks.place().size;
-  if (ranks.alone() || plain_batch(config) > 0) {
-    const std::int64_t batch = decide_batch(program, config, data, task, budget, folder, planned);
-    if (planned.program > 0) budget->set_base(planned.program);
-    return batch;
-  }
+  if (ranks.alone() || plain_batch(config) > 0)
+    return decide_batch(program, config, data, task, budget, folder, planned);
   std::int64_t batch = std::numeric_limits<std::int64_t>::max();
   if (ranks.place().local_rank == 0)
     batch = decide_batch(program, config, data, task, budget, folder, planned);
@@ -87,7 +84,6 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
   const bool bf16 = config.train.precision == "bf16";
   batch = smallest(*ranks.group(), batch);
   planned.program = -smallest(*ranks.group(), -planned.program);
-  if (planned.program > 0) budget->set_base(planned.program);
   if (smallest(*ranks.group(), recompute ? 0 : 1) == 0)
     config.train.activation_checkpointing = "on";
   if (smallest(*ranks.group(), bf16 ? 0 : 1) == 0) config.train.precision = "bf16";
@@ -350,6 +346,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     PlannedBytes planned;
     const std::int64_t batch =
         agree_on_batch(program, config, *data, task, budget, folder, planned, ranks);
+    if (planned.program > 0) budget->set_base(planned.program);
     if (batch % ranks.place().size != 0)
       throw Error(fmt::format("a batch of {} images cannot be shared by {} ranks", batch,
                               ranks.place().size),
