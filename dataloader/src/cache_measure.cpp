@@ -94,7 +94,7 @@ std::string existing(std::string directory) {
 }  // namespace
 
 CacheMeasurement measure_for_cache(const Dataset& dataset, const Transform& transform,
-                                   const LoaderOptions& options, const MemoryBudget& budget,
+                                   const LoaderOptions& options, MemoryBudget& budget,
                                    const CacheWish& wish) {
   const LoaderPlan plan = make_plan(options, dataset, transform, budget);
   CacheMeasurement measured{.images = dataset.size()};

@@ -89,7 +89,7 @@ bool draws_partners(const Transform& transform) {
 }  // namespace
 
 LoaderPlan make_plan(const LoaderOptions& options, const Dataset& dataset,
-                     const Transform& transform, const MemoryBudget& budget) {
+                     const Transform& transform, MemoryBudget& budget) {
   check(options, dataset, transform);
   LoaderPlan plan;
   plan.batch_size = options.batch_size;
@@ -111,6 +111,7 @@ LoaderPlan make_plan(const LoaderOptions& options, const Dataset& dataset,
   const auto total = [&](std::int64_t prefetch) {
     return (prefetch + 1) * plan.slot_bytes + plan.window_bytes + plan.scratch_bytes;
   };
+  budget.refresh();  // others, such as a tuner's probe, may have ended since the last look
   const std::int64_t room = budget.available();
   if (options.prefetch_batches == kAuto) {
     plan.prefetch_batches = 4;

@@ -53,6 +53,22 @@ TEST(Loader, YieldsEverySampleOfAnEpochOnce) {
   }
 }
 
+TEST(Loader, IsPlannedForWhatTheMachineHasNow) {
+  const test::TempDir machine;
+  const auto leave = [&](const char* kilobytes) {
+    test::write_file(machine.file("proc/meminfo"),
+                     std::string("MemAvailable: ") + kilobytes + " kB\n");
+  };
+  leave("64");
+  const auto budget = MemoryBudget::make({.base_bytes = 0, .root = machine.path().string()});
+  const auto plan = [&] { return make_plan({.batch_size = 5}, *memory(37), *mix(), *budget); };
+  EXPECT_THROW(plan(), Error);
+  leave("4000000");
+  EXPECT_GT(plan().slots, 1) << "what others gave back counts at once";
+  leave("64");
+  EXPECT_THROW(plan(), Error);
+}
+
 TEST(Loader, DropsTheIncompleteBatchWhereAsked) {
   Loader loader(memory(37), mix(), {.batch_size = 5, .workers = 2, .last_batch = LastBatch::Drop});
   EXPECT_EQ(digests(loader, 0).size(), 7u);

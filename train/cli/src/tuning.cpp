@@ -158,7 +158,7 @@ double share_of_memory(const Config& config) {
 }
 
 autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
-                       const MemoryBudget& budget) {
+                       MemoryBudget& budget) {
   const auto transform = training_transform(config, task);
   const auto loader_bytes = [&](std::int64_t batch) {
     return make_plan(training_loader(config, dataset, batch, nullptr, nullptr), dataset, *transform,

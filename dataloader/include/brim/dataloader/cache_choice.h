@@ -48,7 +48,7 @@ struct CacheWish {
 /// rate of the cache folder where memory does not hold all. Files that cannot be decoded are left
 /// out; `samples` is 0 where none can, or where the dataset holds raw pixels.
 CacheMeasurement measure_for_cache(const Dataset& dataset, const Transform& transform,
-                                   const LoaderOptions& options, const MemoryBudget& budget,
+                                   const LoaderOptions& options, MemoryBudget& budget,
                                    const CacheWish& wish);
 
 /// The mode, content and fraction that save most time per image; None where a cache would save
