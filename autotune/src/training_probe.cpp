@@ -50,7 +50,7 @@ void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOption
   network.forward(normalize_images(batch.images));
 }
 
-constexpr double kTimedSeconds = 0.3;  // small steps are repeated for so long
+constexpr double kTimedSeconds = 0.2;  // small steps are repeated for so long
 constexpr int kMostTimed = 4;
 
 /// The steps of one measurement, with the optimiser where it is said.

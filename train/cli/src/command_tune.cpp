@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <limits>
+#include <optional>
 
 #include "brim/train/checkpoint.h"
 #include "brim/train/plots.h"
@@ -75,8 +76,13 @@ void tune(Program& program, Config config, Memory memory, bool as_json) {
       config.output.dir == "auto" ? next_run_folder("runs/tune/exp") : config.output.dir;
   prepare_run_folder(folder);
   const auto budget = make_budget(config);
-  TunedBatch tuned = tune_batch(program, config, *data, task, budget, memory);
-  tuned.cores = plan_cores(config, data, task, budget, tuned.plan);
+  std::optional<double> by_one_thread;
+  const auto load = [&] {
+    if (!by_one_thread) by_one_thread = loaded_by_one_thread(config, data, task, budget);
+  };
+  TunedBatch tuned = tune_batch(program, config, *data, task, budget, memory, load);
+  load();  // a result that is remembered starts no child
+  tuned.cores = plan_cores(config, data, task, budget, tuned.plan, *by_one_thread);
   const autotune::BatchPlan& plan = tuned.plan;
   program.console.print(format_table(tried_rows(plan)));
   program.console.print(fmt::format(

@@ -30,6 +30,13 @@ double images_per_second(const std::shared_ptr<const Dataset>& dataset, const Co
   return seconds > 0 ? static_cast<double>(images) / seconds : 0;
 }
 
+LoaderOptions small_batches(const Config& config, const Dataset& dataset,
+                            const std::shared_ptr<MemoryBudget>& budget, int workers) {
+  LoaderOptions options = training_loader(config, dataset, 4, nullptr, budget);
+  options.workers = workers;
+  return options;
+}
+
 }  // namespace
 
 std::string plan_cache(Config& config, const Dataset& dataset, Task task, std::int64_t batch,
@@ -53,23 +60,26 @@ std::string plan_cache(Config& config, const Dataset& dataset, Task task, std::i
   return why;
 }
 
-CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset, Task task,
-                    const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch) {
+double loaded_by_one_thread(const Config& config, const std::shared_ptr<const Dataset>& dataset,
+                            Task task, const std::shared_ptr<MemoryBudget>& budget) {
+  return images_per_second(dataset, config, task, small_batches(config, *dataset, budget, 0));
+}
+
+CorePlan plan_cores(const Config& config, const std::shared_ptr<const Dataset>& dataset, Task task,
+                    const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch,
+                    double loaded_by_one_thread) {
   CorePlan plan;
   const bool trains_here = config.train.device == "cpu";
-  LoaderOptions options = training_loader(config, *dataset, 4, nullptr, budget);
-  options.workers = 0;
-  const double alone = images_per_second(dataset, config, task, options);
-  if (alone <= 0 || batch.predicted_images_per_second <= 0) return plan;
-  plan.loader_seconds_per_image = 1 / alone;
+  if (loaded_by_one_thread <= 0 || batch.predicted_images_per_second <= 0) return plan;
+  plan.loader_seconds_per_image = 1 / loaded_by_one_thread;
   plan.joint =
       autotune::plan_jointly({.cores = available_cpus(),
                               .train_seconds_per_image = 1 / batch.predicted_images_per_second,
                               .train_threads = compute_threads(config),
                               .loader_seconds_per_image = plan.loader_seconds_per_image,
                               .trains_on_cores = trains_here});
-  options.workers = plan.joint.chosen.workers;
-  plan.verified_images_per_second = images_per_second(dataset, config, task, options);
+  plan.verified_images_per_second = images_per_second(
+      dataset, config, task, small_batches(config, *dataset, budget, plan.joint.chosen.workers));
   Config chosen = config;
   plan.cache_why = plan_cache(chosen, *dataset, task, batch.batch, budget,
                               trains_here ? batch.predicted_peak_bytes : 0);

@@ -31,9 +31,15 @@ struct CorePlan {
 std::string plan_cache(Config& config, const Dataset& dataset, Task task, std::int64_t batch,
                        const std::shared_ptr<MemoryBudget>& budget, std::int64_t training_bytes);
 
-/// Loads images of `dataset` as the training would, for about a second in all: on one thread to
-/// learn what an image costs, then with the workers that were chosen to see that they deliver.
-CorePlan plan_cores(const Config& config, std::shared_ptr<const Dataset> dataset, Task task,
-                    const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch);
+/// Images per second that one thread loads of `dataset` as the training would; takes about a
+/// quarter of a second. 0: none.
+double loaded_by_one_thread(const Config& config, const std::shared_ptr<const Dataset>& dataset,
+                            Task task, const std::shared_ptr<MemoryBudget>& budget);
+
+/// Chooses from what one thread loads in a second, and runs the loader with the workers that were
+/// chosen to see that they deliver.
+CorePlan plan_cores(const Config& config, const std::shared_ptr<const Dataset>& dataset, Task task,
+                    const std::shared_ptr<MemoryBudget>& budget, const autotune::BatchPlan& batch,
+                    double loaded_by_one_thread);
 
 }  // namespace brim::cli

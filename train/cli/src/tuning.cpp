@@ -202,7 +202,8 @@ namespace {
 /// Probes `config` in child processes and chooses.
 autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
                                          const Dataset& dataset, std::int64_t boxes,
-                                         const autotune::Goal& goal) {
+                                         const autotune::Goal& goal,
+                                         const std::function<void()>& meanwhile) {
   Config probed = config;
   probed.train.img = largest_side(config);
   const ScratchFile resolved(to_yaml(probed));
@@ -213,6 +214,8 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
                     "--limit", std::to_string(goal.byte_budget)},
       .timeout_seconds = 120};
   autotune::ProbeProcess process(options);
+  process.start();
+  if (meanwhile) meanwhile();
   autotune::SearchSpace space;
   if (goal.byte_budget == 0) {
     space.max_batch = 4096;
@@ -228,8 +231,13 @@ autotune::BatchPlan choose_as_configured(Program& program, const Config& config,
 class Chooser {
  public:
   Chooser(Program& program, const Config& config, const Dataset& dataset, std::int64_t boxes,
-          const autotune::Goal& goal)
-      : program_(program), config_(config), dataset_(dataset), boxes_(boxes), goal_(goal) {}
+          const autotune::Goal& goal, const std::function<void()>& meanwhile)
+      : program_(program),
+        config_(config),
+        dataset_(dataset),
+        boxes_(boxes),
+        goal_(goal),
+        meanwhile_(meanwhile) {}
 
   /// Where memory leaves less than batch normalisation needs, recomputed activations are tried
   /// before that is accepted. bf16 competes where the CPU has instructions for it: elsewhere it is
@@ -263,7 +271,7 @@ class Chooser {
     if (choice.recompute) changed.train.activation_checkpointing = "on";
     if (choice.bf16) changed.train.precision = "bf16";
     try {
-      choice.plan = choose_as_configured(program_, changed, dataset_, boxes_, goal_);
+      choice.plan = choose_as_configured(program_, changed, dataset_, boxes_, goal_, meanwhile_);
     } catch (const Error& error) {
       if (error.where().key != "memory.limit") throw;
       if (refused_.empty()) refused_ = error.message();
@@ -289,13 +297,15 @@ class Chooser {
   const Dataset& dataset_;
   const std::int64_t boxes_;
   const autotune::Goal& goal_;
+  const std::function<void()>& meanwhile_;
   std::string refused_;
 };
 
 }  // namespace
 
 TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dataset, Task task,
-                      const std::shared_ptr<MemoryBudget>& budget, Memory memory) {
+                      const std::shared_ptr<MemoryBudget>& budget, Memory memory,
+                      const std::function<void()>& meanwhile) {
   const auto start = std::chrono::steady_clock::now();
   TunedBatch tuned;
   tuned.goal = goal_of(config, dataset, task, *budget);
@@ -313,7 +323,7 @@ TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dat
       return tuned;
     }
   }
-  const Choice choice = Chooser(program, config, dataset, boxes, tuned.goal).choose();
+  const Choice choice = Chooser(program, config, dataset, boxes, tuned.goal, meanwhile).choose();
   tuned.plan = choice.plan;
   tuned.goal.byte_budget = tuned.plan.byte_budget;
   tuned.recompute = choice.recompute;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,8 +30,10 @@ enum class Memory { Reuse, Fresh };
 /// Chooses the micro-batch for `config` on `dataset` with probes in child processes, or reuses what
 /// was found before for the same model, size, precision, device, versions and budget.
 /// `batch` of the config: auto, a share of memory below 1, or a number (then only verified).
+/// `meanwhile` is done each time that a child has been started, while it loads its libraries.
 TunedBatch tune_batch(Program& program, const Config& config, const Dataset& dataset, Task task,
-                      const std::shared_ptr<MemoryBudget>& budget, Memory memory);
+                      const std::shared_ptr<MemoryBudget>& budget, Memory memory,
+                      const std::function<void()>& meanwhile = {});
 
 /// Images per step that the config asks for without tuning; 0: it has to be tuned.
 std::int64_t plain_batch(const Config& config);
