@@ -72,10 +72,15 @@ std::string_view split_name(Split split) {
 std::shared_ptr<const Dataset> open_dataset(const std::string& path,
                                             const DatasetOptions& options) {
   std::error_code ignored;
+  const bool is_tar = ends_with(path, ".tar") || detail::is_shard_pattern(path);
+  if (options.parts > 1 && (!is_tar || fs::is_directory(path, ignored))) {
+    throw Error("only tar shards can be divided among machines", {.file = path},
+                "leave data.sharding at record, or make shards");
+  }
   if (fs::is_directory(path, ignored)) return open_folder(path, options);
   if (ends_with(path, ".yaml") || ends_with(path, ".yml")) return open_yolo(path, options);
   if (ends_with(path, ".json")) return open_coco(path, options);
-  if (ends_with(path, ".tar") || detail::is_shard_pattern(path)) return open_tar(path, options);
+  if (is_tar) return open_tar(path, options);
   if (!fs::exists(path, ignored)) {
     throw Error("no such data file or folder", {.file = path},
                 "give a data.yaml, a folder of images, a COCO .json or .tar shards");

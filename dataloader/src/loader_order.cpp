@@ -17,6 +17,7 @@ EpochOrder::EpochOrder(std::shared_ptr<const Sampler> sampler, const LoaderOptio
     : sampler_(std::move(sampler)),
       seed_(options.seed),
       epoch_size_(sampler_->epoch_size()),
+      whole_batches_(options.epoch_batches > 0),
       batch_size_(options.batch_size),
       rank_(options.rank),
       ranks_(options.ranks),
@@ -26,9 +27,11 @@ EpochOrder::EpochOrder(std::shared_ptr<const Sampler> sampler, const LoaderOptio
   const bool keep = options.last_batch == LastBatch::Keep;
   batches_ = keep ? (epoch_size_ + global - 1) / global : epoch_size_ / global;
   yielded_ = keep ? epoch_size_ : batches_ * global;
+  if (whole_batches_) batches_ = options.epoch_batches;
 }
 
 std::int64_t EpochOrder::batch_samples(std::int64_t batch) const {
+  if (whole_batches_) return batch_size_;
   const std::int64_t global = batch_size_ * ranks_;
   const std::int64_t left = std::min(yielded_ - batch * global, global);
   return (left + ranks_ - 1) / ranks_;
@@ -43,12 +46,17 @@ std::int64_t EpochOrder::lane_length(std::int64_t lane) const {
   return std::max<std::int64_t>(1, (yielded_ - lane + lanes_ - 1) / lanes_);
 }
 
+std::int64_t EpochOrder::last_of_lane(std::int64_t lane) const {
+  return lane < yielded_ ? yielded_ - 1 - (yielded_ - 1 - lane) % lanes_ : lane;
+}
+
 Place EpochOrder::place(std::int64_t epoch, std::int64_t batch, std::int64_t entry) const {
   Place at;
   at.position = (batch * batch_size_ + entry) * ranks_ + rank_;
   at.lane = at.position % lanes_;
-  at.sequence = epoch * lane_length(at.lane) + at.position / lanes_;
   at.padding = at.position >= yielded_;
+  if (at.padding) at.position = last_of_lane(at.lane);
+  at.sequence = epoch * lane_length(at.lane) + at.position / lanes_;
   return at;
 }
 

@@ -16,7 +16,7 @@ struct Place {
   std::int64_t position = 0;
   std::int64_t lane = 0;
   std::int64_t sequence = 0;
-  bool padding = false;  ///< past the epoch's end: there so that every rank has as many batches
+  bool padding = false;  ///< past the epoch's end: there so that every rank has as many samples
 };
 
 /// The order of one rank: which global positions make up its batches, and which samples stand in
@@ -24,7 +24,8 @@ struct Place {
 ///
 /// Rank r of R takes the positions p with p mod R = r; a batch is the next `batch_size` of them, so
 /// the union over ranks depends on the global batch alone. With LastBatch::Keep the last global
-/// batch is filled up to a multiple of R with the samples of the epoch's start. The window of a
+/// batch is filled up to a multiple of R, and with LoaderOptions::epoch_batches every batch to its
+/// full size, by the last sample of the lane again, which is decoded already. The window of a
 /// position are the preceding positions of its lane (position mod lanes), running back into the
 /// previous epochs' orders. Only samples that an epoch yields stand in windows.
 class EpochOrder {
@@ -47,10 +48,12 @@ class EpochOrder {
 
  private:
   std::int64_t lane_length(std::int64_t lane) const;
+  std::int64_t last_of_lane(std::int64_t lane) const;
 
   std::shared_ptr<const Sampler> sampler_;
   std::uint64_t seed_;
   std::int64_t epoch_size_, yielded_, batches_;
+  bool whole_batches_;  ///< filled up to their full size
   std::int64_t batch_size_, rank_, ranks_, lanes_;
   int window_;
 };

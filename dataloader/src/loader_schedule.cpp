@@ -101,9 +101,9 @@ void Engine::issue_window(Unit& unit, const Place& place, const RecordedDraw& dr
   for (int i = 0; i < unit.recipe.source_count; ++i) {
     const std::int64_t index = unit.recipe.sources[static_cast<std::size_t>(i)];
     std::int64_t sequence = place.sequence;
-    const bool known = i == 0 ? !place.padding : draw.find(index, sequence);
+    const bool known = i == 0 || draw.find(index, sequence);
     WindowEntry* entry = known ? entry_for(place, sequence, index) : nullptr;
-    if (entry == nullptr) {  // padding, or an index of the transform's own
+    if (entry == nullptr) {  // an index of the transform's own, or padding of a tiny epoch
       entry = window_.loose(index);
       ++entry->holders;
       loads_.push(entry);

@@ -33,6 +33,13 @@ void check(const LoaderOptions& o, const Dataset& dataset, const Transform& tran
   if (o.ranks < 1 || o.rank < 0 || o.rank >= o.ranks) {
     refuse("rank " + std::to_string(o.rank) + " of " + std::to_string(o.ranks), "loader.rank");
   }
+  const std::int64_t global = o.batch_size * o.ranks;
+  const std::int64_t samples = o.sampler ? o.sampler->epoch_size() : dataset.size();
+  if (o.epoch_batches != 0 &&
+      (o.last_batch != LastBatch::Keep || o.epoch_batches < (samples + global - 1) / global)) {
+    refuse(std::to_string(o.epoch_batches) + " batches do not hold the samples of an epoch",
+           "loader.epoch_batches");
+  }
   if (o.lanes < 1 || o.lanes % o.ranks != 0) {
     refuse(std::to_string(o.lanes) + " lanes cannot be shared by " + std::to_string(o.ranks) +
                " ranks",

@@ -126,11 +126,13 @@ class ShardMerge {
 
 std::shared_ptr<const Dataset> open_tar(const std::string& pattern, const DatasetOptions& options) {
   const std::string full = path_of_split(full_path(pattern), options.split);
-  const std::vector<std::string> shards = expand_shards(full);
+  const std::vector<std::string> shards = expand_shards(full, options.part, options.parts);
   std::vector<std::string> names;
   std::vector<std::int64_t> mtimes;
   IndexBuild build;
   build.what = "tar\n" + full + (options.single_class ? "\nsingle class" : "");
+  if (options.parts > 1)
+    build.what += "\npart " + std::to_string(options.part) + " of " + std::to_string(options.parts);
   build.root = fs::path(shards[0]).parent_path().string();
   build.list = [&](SampleIndex&, SourceDigest& digest) {
     names = read_class_names(shards[0], digest);

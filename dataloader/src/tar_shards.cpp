@@ -76,9 +76,21 @@ bool is_shard_pattern(const std::string& path) {
   return find_braces(path, braces) || path.find_first_of("*?") != std::string::npos;
 }
 
-std::vector<std::string> expand_shards(const std::string& pattern) {
-  std::vector<std::string> files;
-  expand_braces(pattern, files);
+std::vector<std::string> expand_shards(const std::string& pattern, int part, int parts) {
+  if (parts > 1 && pattern.find_first_of("*?") != std::string::npos) {
+    throw Error("cannot be divided: * and ? find only what this machine has", {.file = pattern},
+                "name the shards by their numbers, as in train-{000..127}.tar");
+  }
+  std::vector<std::string> named, files;
+  expand_braces(pattern, named);
+  if (parts > 1 && static_cast<std::int64_t>(named.size()) < parts) {
+    throw Error("names " + std::to_string(named.size()) + " shards for " + std::to_string(parts) +
+                    " machines",
+                {.file = pattern}, "every machine needs at least one");
+  }
+  for (std::size_t i = static_cast<std::size_t>(part); i < named.size();
+       i += static_cast<std::size_t>(parts))
+    files.push_back(std::move(named[i]));
   std::error_code ignored;
   for (const std::string& file : files) {
     if (!fs::is_regular_file(file, ignored)) throw Error("no such shard", {.file = file});

@@ -51,4 +51,12 @@ std::function<void()> as_rank(int rank, int size, int port) {
   };
 }
 
+std::function<void()> as_rank_of_machines(int rank, int size, int local_size, int port) {
+  return [=] {
+    as_rank(rank, size, port)();
+    ::setenv("LOCAL_RANK", std::to_string(rank % local_size).c_str(), 1);
+    ::setenv("LOCAL_WORLD_SIZE", std::to_string(local_size).c_str(), 1);
+  };
+}
+
 }  // namespace brim::test

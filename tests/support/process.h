@@ -30,5 +30,7 @@ ProcessResult run_brim(std::vector<std::string> arguments, const ProcessOptions&
 
 /// For ProcessOptions::before: the variables of rank `rank` of `size` ranks of this machine.
 std::function<void()> as_rank(int rank, int size, int port);
+/// The same where each machine has `local_size` of the ranks.
+std::function<void()> as_rank_of_machines(int rank, int size, int local_size, int port);
 
 }  // namespace brim::test

@@ -1,13 +1,18 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
 #include <thread>
 
 #include "brim/train/checkpoint.h"
 #include "launcher.h"
 #include "support/ports.h"
 #include "support/process.h"
+#include "support/tar_files.h"
 #include "support/test_data.h"
 
 namespace brim::test {
@@ -127,6 +132,135 @@ TEST_F(Launch, TheVariablesOfTorchrunMakeRanks) {
   EXPECT_EQ(last("by_hand").info.step, 10);
   EXPECT_NE(results[0].output.find("finished after 10 steps"), std::string::npos);
   EXPECT_EQ(results[1].output, "") << "rank 0 speaks for all";
+}
+
+/// Machines with shards of their own: each runs in a folder that holds no others.
+class Shards : public Launch {
+ protected:
+  /// Of `counts[i]` pictures shard i is made, for machine i mod 2.
+  void deal_out(const std::vector<int>& counts) {
+    std::vector<std::filesystem::path> pictures;
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(dir.file("set/images/train")))
+      if (entry.is_regular_file()) pictures.push_back(entry.path());
+    std::sort(pictures.begin(), pictures.end());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      TarFiles files;
+      for (int n = 0; n < counts[i]; ++n) {
+        const std::filesystem::path& picture = pictures.at(next++);
+        const std::string stem = picture.stem().string();
+        files.emplace_back(stem + ".jpg", read_file(picture.string()));
+        std::string labels = picture.string();
+        labels.replace(labels.find("set/images"), 10, "set/labels");
+        labels.replace(labels.size() - 4, 4, ".txt");
+        files.emplace_back(stem + ".txt", read_file(labels));
+      }
+      write_file(machine(i % 2) + "/train-" + std::to_string(i) + ".tar", tar_archive(files));
+    }
+    for (std::size_t m = 0; m < 2; ++m)
+      write_file(machine(m) + "/classes.txt", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n");
+  }
+  std::string machine(std::size_t number) const {
+    return dir.file("machine" + std::to_string(number));
+  }
+  std::vector<std::string> divided(const std::string& folder,
+                                   const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words =
+        train(folder, {"--noval", "data.sharding=shard", "output.log_steps=1", "--data"});
+    words.push_back("train-{0..3}.tar");
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  struct Step {
+    std::int64_t images;
+    std::vector<double> losses;
+  };
+  std::vector<Step> steps(const std::string& folder) const {
+    std::vector<Step> all;
+    std::ifstream lines(dir.file(folder + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const auto event = nlohmann::json::parse(line);
+      if (event.at("event") == "step")
+        all.push_back({event.at("images"), event.at("losses").get<std::vector<double>>()});
+    }
+    return all;
+  }
+  /// Largest difference of a loss, relative to the sum of its step's.
+  static double difference(const std::vector<Step>& a, const std::vector<Step>& b) {
+    EXPECT_EQ(a.size(), b.size());
+    double most = 0;
+    for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+      const double sum = std::accumulate(b[i].losses.begin(), b[i].losses.end(), 0.0);
+      for (std::size_t k = 0; k < b[i].losses.size(); ++k)
+        most = std::max(most, std::abs(a[i].losses.at(k) - b[i].losses[k]) / sum);
+    }
+    return most;
+  }
+  std::vector<ProcessResult> two_machines(const std::vector<std::string>& words,
+                                          int ranks_of_each = 1) const {
+    const int port = cli::free_port(), size = 2 * ranks_of_each;
+    std::vector<ProcessResult> results(static_cast<std::size_t>(size));
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < size; ++rank) {
+      threads.emplace_back([&, rank] {
+        results[static_cast<std::size_t>(rank)] =
+            run_brim(words, {.directory = machine(static_cast<std::size_t>(rank / ranks_of_each)),
+                             .before = as_rank_of_machines(rank, size, ranks_of_each, port)});
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return results;
+  }
+};
+
+TEST_F(Shards, EveryMachineTrainsOnItsOwnAndAllImagesCount) {
+  deal_out({6, 5, 4, 2});
+  const auto results = two_machines(divided("whole"));
+  for (const ProcessResult& result : results) ASSERT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_NE(results[0].output.find("2 machines have 10, 7 images of their own"), std::string::npos)
+      << results[0].output;
+  const std::vector<Step> whole = steps("whole");
+  ASSERT_EQ(whole.size(), 2 * 5u) << "the larger part makes the epoch, two images a rank";
+  std::int64_t images = 0;
+  for (const Step& step : whole) images += step.images;
+  EXPECT_EQ(images, 2 * 17) << "what fills up the smaller part does not count";
+
+  const auto begun = two_machines(divided("begun", {"train.max_steps=3"}));
+  for (const ProcessResult& result : begun) ASSERT_EQ(result.exit_code, 0) << result.error;
+  for (const int ranks : {1, 2}) {
+    const std::string folder = "resumed" + std::to_string(ranks);
+    std::filesystem::copy(dir.file("begun"), dir.file(folder));
+    const auto resumed = two_machines(
+        {"train", "--resume", dir.file(folder + "/last.pt"), "train.max_steps=0"}, ranks);
+    for (const ProcessResult& result : resumed) ASSERT_EQ(result.exit_code, 0) << result.error;
+    EXPECT_LT(difference(steps(folder), whole), 0.003) << ranks << " ranks of each";
+  }
+  const auto other = two_machines(divided("other", {"augment.mosaic=0"}));
+  for (const ProcessResult& result : other) ASSERT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_GT(difference(steps("other"), whole), 0.02) << "samples that differ do not show";
+}
+
+TEST_F(Shards, OfAnotherNumberOfMachinesAreNoResume) {
+  deal_out({4, 2, 2, 2});
+  const auto begun = two_machines(divided("begun", {"train.max_steps=2"}));
+  for (const ProcessResult& result : begun) ASSERT_EQ(result.exit_code, 0) << result.error;
+  for (const char* file : {"/train-1.tar", "/train-3.tar"})
+    std::filesystem::copy(machine(1) + file, machine(0) + file);
+  const ProcessResult alone =
+      run_brim({"train", "--resume", dir.file("begun/last.pt")}, {.directory = machine(0)});
+  EXPECT_EQ(alone.exit_code, 2);
+  EXPECT_NE(alone.error.find("cannot resume: the checkpoint has data"), std::string::npos)
+      << alone.error;
+}
+
+TEST_F(Shards, WithOtherClassesAreRefused) {
+  deal_out({4, 2, 2, 2});
+  write_file(machine(1) + "/classes.txt", "z\nb\nc\nd\ne\nf\ng\nh\ni\nj\n");
+  for (const ProcessResult& result : two_machines(divided("refused"))) {
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_NE(result.error.find("classes.txt"), std::string::npos) << result.error;
+  }
 }
 
 TEST_F(Launch, RanksWithOtherSettingsAreRefused) {

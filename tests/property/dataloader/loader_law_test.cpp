@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "brim/cache/error.h"
 #include "brim/cache/stores.h"
 #include "brim/dataloader/loader.h"
 #include "support/fake_data.h"
@@ -50,6 +51,11 @@ Case random_case(std::uint64_t seed) {
     for (double& w : weights) w = 0.1 + g.uniform();
     const auto draws = o.batch_size + static_cast<std::int64_t>(g.below(90));
     o.sampler = make_weighted_sampler(weights, draws, o.seed);
+  }
+  if (o.last_batch == LastBatch::Keep && g.chance(0.3)) {
+    const std::int64_t size = o.sampler ? o.sampler->epoch_size() : data.size;
+    o.epoch_batches = (size + o.batch_size - 1) / o.batch_size +
+                      static_cast<std::int64_t>(g.below(3));  // as another machine's data makes
   }
   c.epoch = static_cast<std::int64_t>(g.below(5)) - 1;
   return c;
@@ -127,6 +133,7 @@ TEST(LawOfOneResult, RanksMakeUpTheSameEpoch) {
     const int ranks = 1 << g.below(4);
     c.options.lanes = 8 * (1 + static_cast<int>(g.below(2)));
     const std::int64_t batch = c.options.batch_size;
+    c.options.epoch_batches = 0;
     if (c.options.last_batch == LastBatch::Drop && batch * ranks > c.dataset->size()) continue;
     c.options.workers = 0;
     c.options.batch_size = batch * ranks;
@@ -156,6 +163,58 @@ TEST(LawOfOneResult, RanksMakeUpTheSameEpoch) {
     merged.resize(expected.size());
     ASSERT_EQ(merged, expected) << "seed " << seed << " ranks " << ranks;
   }
+}
+
+TEST(LawOfOneResult, MachinesWithDataOfTheirOwnShowEverySampleOnce) {
+  for (std::uint64_t seed = 400; seed < 400 + cases(40); ++seed) {
+    Case c = random_case(seed);
+    Generator g(seed, Purpose::Order);
+    c.options.sampler = nullptr;
+    c.options.last_batch = LastBatch::Keep;
+    c.options.lanes = 8;
+    c.options.workers = 2;
+    const auto machines = 1 + static_cast<int>(g.below(3));
+    std::vector<std::shared_ptr<MemoryDataset>> data;
+    std::vector<int> ranks;
+    std::int64_t batches = 0;
+    for (int m = 0; m < machines; ++m) {
+      const std::int64_t size = 1 + static_cast<std::int64_t>(g.below(60));
+      data.push_back(std::make_shared<MemoryDataset>(MemoryDataset::Settings{.size = size}));
+      ranks.push_back(1 << g.below(3));
+      const std::int64_t global = c.options.batch_size * ranks.back();
+      batches = std::max(batches, (size + global - 1) / global);
+    }
+    c.options.epoch_batches = batches;
+    for (std::size_t m = 0; m < data.size(); ++m) {
+      std::vector<int> shown(static_cast<std::size_t>(data[m]->size()));
+      for (int rank = 0; rank < ranks[m]; ++rank) {
+        c.options.rank = rank;
+        c.options.ranks = ranks[m];
+        Loader loader(data[m], c.transform, c.options);
+        ASSERT_EQ(loader.batches_per_epoch(), batches);
+        loader.start(c.epoch);
+        while (const auto b = loader.next()) {
+          ASSERT_EQ(b->size(), c.options.batch_size) << "all ranks have as many samples";
+          bool padding = false;
+          for (const SampleInfo& sample : b->samples()) {
+            ASSERT_TRUE(sample.padding || !padding) << "padding stands at the end";
+            padding = sample.padding;
+            if (!padding) ++shown.at(static_cast<std::size_t>(sample.index));
+          }
+        }
+      }
+      ASSERT_EQ(shown, std::vector<int>(shown.size(), 1)) << "seed " << seed << " machine " << m;
+    }
+  }
+}
+
+TEST(LawOfOneResult, AnEpochOfTooFewBatchesIsRefused) {
+  Case c = random_case(1);
+  c.options.sampler = nullptr;
+  c.options.last_batch = LastBatch::Keep;
+  c.options.batch_size = 1;
+  c.options.epoch_batches = c.dataset->size() - 1;
+  EXPECT_THROW(Loader(c.dataset, c.transform, c.options), Error);
 }
 
 }  // namespace

@@ -20,6 +20,30 @@ TEST(RankPlaces, NoVariablesMeanAlone) {
   EXPECT_EQ(place_of({}).size, 1);
 }
 
+TEST(DataParts, AreThoseOfTheMachines) {
+  const std::vector<RankHost> two_of_two{{"a", 0}, {"a", 1}, {"b", 0}, {"b", 1}};
+  const DataPart last = part_of(two_of_two, 3);
+  EXPECT_EQ(last.part, 1);
+  EXPECT_EQ(last.parts, 2);
+  EXPECT_EQ(last.rank, 1);
+  EXPECT_EQ(last.ranks, 2);
+  // Dealt out in turns, and one machine with a rank less.
+  const std::vector<RankHost> in_turns{{"a", 0}, {"b", 0}, {"a", 1}, {"b", 1}, {"a", 2}};
+  const DataPart third = part_of(in_turns, 4);
+  EXPECT_EQ(third.part, 0);
+  EXPECT_EQ(third.rank, 2);
+  EXPECT_EQ(third.ranks, 3);
+  EXPECT_EQ(part_of(in_turns, 3).ranks, 2);
+}
+
+TEST(DataParts, OfMachinesWithOneNameAreToldApart) {
+  const std::vector<RankHost> containers{{"x", 0}, {"x", 1}, {"x", 0}, {"x", 1}};
+  EXPECT_EQ(part_of(containers, 1).part, 0);
+  EXPECT_EQ(part_of(containers, 2).part, 1);
+  EXPECT_EQ(part_of(containers, 3).rank, 1);
+  EXPECT_EQ(part_of(containers, 3).parts, 2);
+}
+
 TEST(RankPlaces, AreReadFromTorchrun) {
   const RankPlace place = place_of({{"RANK", "3"},
                                     {"WORLD_SIZE", "4"},

@@ -160,6 +160,26 @@ TEST(Tar, RefusesWhatItCannotTrainOn) {
   EXPECT_THAT(error_of([&] { open_tar(dir.file("s{0..1}.tar")); }), HasSubstr("no such shard"));
 }
 
+TEST(Tar, OpensAPartWithoutTheOtherShards) {
+  const TempDir dir;
+  const std::string image = test::jpeg_header(30, 20);
+  for (const char* number : {"1", "4"})  // of 0 to 5, those of the second of three machines
+    write_file(dir.file(std::string("train-") + number + ".tar"),
+               tar_archive({{std::string(number) + ".jpg", image}}));
+  const auto data = open_dataset(dir.file("train-{0..5}.tar"), {.part = 1, .parts = 3});
+  ASSERT_EQ(data->size(), 2);
+  EXPECT_EQ(data->path(0), dir.file("train-1.tar") + ":1.jpg");
+  EXPECT_EQ(data->path(1), dir.file("train-4.tar") + ":4.jpg");
+  const auto error = [&](const std::string& pattern, int part, int parts) {
+    return error_of([&] { open_dataset(pattern, {.part = part, .parts = parts}); });
+  };
+  EXPECT_THAT(error(dir.file("train-{0..5}.tar"), 0, 3), HasSubstr("train-0.tar: no such shard"));
+  EXPECT_THAT(error(dir.file("train-{0..5}.tar"), 0, 7), HasSubstr("6 shards for 7 machines"));
+  EXPECT_THAT(error(dir.file("train-*.tar"), 1, 3), HasSubstr("cannot be divided"));
+  EXPECT_THAT(error(dir.file("data.yaml"), 1, 3), HasSubstr("only tar shards"));
+  EXPECT_THAT(error(dir.path().string(), 1, 3), HasSubstr("only tar shards"));
+}
+
 TEST(Tar, KeepsAnIndex) {
   const TempDir dir;
   const std::string image = test::jpeg_header(30, 20);

@@ -214,6 +214,7 @@ struct Run {
   Config config, wished;  ///< `wished` as the user has it, before a machine's ranks took shares
   std::string folder, checkpoint;
   std::shared_ptr<const Dataset> data, validation;
+  std::uint64_t fingerprint;  ///< of the data of all machines
   Task task;
   std::shared_ptr<MemoryBudget> budget;
   PlannedBytes planned;
@@ -232,6 +233,7 @@ void fit(Program& program, Run& run, bool as_json) {
   const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
   const std::int64_t own_batch = batch / ranks.place().size;
   const auto network = build_network(config, *data, task, console);
+  ranks.take_anchors(*network);
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
   const std::string cache_line =
@@ -245,15 +247,14 @@ void fit(Program& program, Run& run, bool as_json) {
   CacheComplaint complaint(console, cache);
   complaint.tell();
   LoaderOptions loader_options = training_loader(config, *data, own_batch, cache, budget);
-  loader_options.rank = ranks.place().rank;
-  loader_options.ranks = ranks.place().size;
+  ranks.take_share(loader_options, *data);
   note_use(config, Split::Train, *transform, loader_options);
   if (ranks.root()) loader_options.quarantine_file = folder + "/quarantine.tsv";
   const torch::Device device = device_of(config);
   prepare_device(config);
   AdaptiveSource source(data, transform, loader_options, device);
 
-  TrainOptions options = training_options(config, *network, *data, batch);
+  TrainOptions options = training_options(config, *network, *data, run.fingerprint, batch);
   options.folder = ranks.root() ? folder : "";
   options.config = to_yaml(without_share(config, run.wished));
   options.group = ranks.group();
@@ -326,10 +327,13 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   Ranks ranks;
   if (!ranks.root()) console.set_quiet(true);
   ranks.meet(config);
-  const auto data = open_data(config, Split::Train);
+  const auto data = open_data(config, Split::Train, ranks.part().part, ranks.part().parts);
   const Task task = task_of(config, *data);
   const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
-  ranks.compare_data(data->fingerprint());
+  const WholeData whole = ranks.compare_data(*data);
+  if (whole.images.size() > 1)
+    console.print(fmt::format("{} machines have {} images of their own", whole.images.size(),
+                              fmt::join(whole.images, ", ")));
   if (ranks.root()) {
     show_warnings(*data, console);
     if (validation) show_warnings(*validation, console);
@@ -354,7 +358,8 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     config.train.batch = std::to_string(batch);  // a resume must not tune again
     config.output.dir = folder;
     if (ranks.root()) write_yaml(without_share(config, wished), folder + "/config.yaml");
-    Run run{config, wished, folder, checkpoint, data, validation, task, budget, planned, ranks};
+    Run run{config, wished, folder,  checkpoint, data, validation, whole.fingerprint,
+            task,   budget, planned, ranks};
     fit(program, run, as_json);
   } catch (const std::exception& error) {
     // A batch that is still to be tuned was refused by the tuner, with remedies of its own.

@@ -13,6 +13,7 @@ struct DataSettings {
   std::string path{};
   std::string task = "auto";
   std::string index_dir = "auto";
+  std::string sharding = "record";
   bool single_class = false;
   bool class_weighted = false;
 };

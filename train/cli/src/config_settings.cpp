@@ -9,6 +9,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"data.path", &c.data.path, "data.yaml, folder of classes, COCO JSON, tar shards or IDX folder", ""},
       {"data.task", &c.data.task, "what is learnt; auto: what the data is", "auto|detect|classify"},
       {"data.index_dir", &c.data.index_dir, "where scanned indexes are kept; auto: the user's cache folder; none", ""},
+      {"data.sharding", &c.data.sharding, "how machines divide the training data; shard: each opens tar shards of its own, the others need not be there", "record|shard"},
       {"data.single_class", &c.data.single_class, "treat every box as class 0", ""},
       {"data.class_weighted", &c.data.class_weighted, "draw images so that rare classes are seen as often as common ones", ""},
 

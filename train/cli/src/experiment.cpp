@@ -95,7 +95,7 @@ double number_or_auto(const std::string& text, const std::string& key, double au
   return value;
 }
 
-std::shared_ptr<const Dataset> open_data(const Config& config, Split split) {
+std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int part, int parts) {
   if (config.data.path.empty()) {
     throw Error("no data given", {.key = "data.path"},
                 "name a data.yaml, a folder of class folders, COCO JSON, tar shards or IDX files "
@@ -105,6 +105,8 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split) {
   options.split = split;
   options.single_class = config.data.single_class;
   options.index_directory = index_directory(config);
+  options.part = part;
+  options.parts = parts;
   return open_dataset(config.data.path, options);
 }
 

@@ -23,7 +23,8 @@ std::int64_t count_or_auto(const std::string& text, const std::string& key);
 double number_or_auto(const std::string& text, const std::string& key, double automatic);
 
 /// The part `split` of the configured data, through the index cache of the user's cache folder.
-std::shared_ptr<const Dataset> open_data(const Config& config, Split split);
+std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int part = 0,
+                                         int parts = 1);
 /// The longest side of a training image: with multi-scale half as much again, brought up to a
 /// multiple of the network's stride.
 std::int64_t largest_side(const Config& config);

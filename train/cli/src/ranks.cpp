@@ -3,12 +3,17 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <numeric>
 #include <sstream>
+#include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/dataloader/random.h"
 #include "training.h"
 
 namespace brim::cli {
@@ -113,7 +118,26 @@ std::optional<Difference> first_difference(const std::string& mine, const std::s
   }
 }
 
-Ranks::Ranks() : place_(place_from(from_environment)) {}
+DataPart part_of(const std::vector<RankHost>& all, int rank) {
+  // A machine is a host, and which of several on it: the how-many-th with that local rank.
+  std::vector<std::pair<std::string, int>> machines;
+  std::map<std::pair<std::string, int>, int> seen;
+  std::vector<int> machine_of;
+  for (const RankHost& one : all) {
+    const auto machine = std::make_pair(one.host, seen[{one.host, one.local_rank}]++);
+    const auto at = std::find(machines.begin(), machines.end(), machine);
+    machine_of.push_back(static_cast<int>(at - machines.begin()));
+    if (at == machines.end()) machines.push_back(machine);
+  }
+  const auto own = machine_of.begin() + rank;
+  return {.part = *own,
+          .parts = static_cast<int>(machines.size()),
+          .rank = static_cast<int>(std::count(machine_of.begin(), own, *own)),
+          .ranks = static_cast<int>(std::count(machine_of.begin(), machine_of.end(), *own))};
+}
+
+Ranks::Ranks()
+    : place_(place_from(from_environment)), part_{.rank = place_.rank, .ranks = place_.size} {}
 
 std::int64_t Ranks::share(std::int64_t of_machine) const {
   return std::max<std::int64_t>(1, of_machine / place_.local_size);
@@ -141,14 +165,76 @@ void Ranks::meet(const Config& config) {
   Config compared = config;
   compared.output = {};
   compare(fmt::format("brim: {}\n", BRIM_VERSION) + to_yaml(compared));
+  if (config.data.sharding == "shard") divide_by_machine();
 }
 
-void Ranks::compare_data(std::uint64_t fingerprint) const {
-  if (!alone()) compare(fmt::format("data: contents {:016x}\n", fingerprint));
+void Ranks::divide_by_machine() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  std::vector<RankHost> all;
+  for (const std::string& text :
+       gather_text(*group_, fmt::format("{} {}", place_.local_rank, host))) {
+    const std::size_t space = text.find(' ');
+    all.push_back({text.substr(space + 1), std::stoi(text.substr(0, space))});
+  }
+  part_ = part_of(all, place_.rank);
+}
+
+WholeData Ranks::compare_data(const Dataset& data) const {
+  WholeData whole{data.fingerprint(), {data.size()}};
+  if (part_.parts == 1) {
+    if (!alone()) compare(fmt::format("data: contents {:016x}\n", whole.fingerprint));
+    return whole;
+  }
+  compare(fmt::format("data: classes {}\n", fmt::join(data.class_names(), ", ")),
+          "put the same classes.txt beside the shards of every machine");
+  const torch::Tensor own = torch::tensor(
+      {std::int64_t{part_.part}, data.size(), static_cast<std::int64_t>(data.fingerprint())},
+      torch::kLong);
+  struct Part {
+    std::int64_t images, fingerprint;
+    int ranks = 0;
+  };
+  std::map<std::int64_t, Part> parts;
+  for (const torch::Tensor& rank : group_->gather(own)) {
+    const auto* values = rank.data_ptr<std::int64_t>();
+    Part& part = parts.try_emplace(values[0], Part{values[1], values[2]}).first->second;
+    ++part.ranks;
+    if (part.images == values[1] && part.fingerprint == values[2]) continue;
+    group_->leave();
+    throw Error(fmt::format("the ranks of machine {} have different shards", values[0]));
+  }
+  whole = {};
+  for (const auto& [number, part] : parts) {
+    whole.images.push_back(part.images);
+    const int common = std::gcd(part.ranks, place_.size);
+    for (const std::int64_t value :
+         {part.fingerprint, std::int64_t{part.ranks / common}, std::int64_t{place_.size / common}})
+      whole.fingerprint = mix64(whole.fingerprint, static_cast<std::uint64_t>(value));
+  }
+  return whole;
+}
+
+void Ranks::take_share(LoaderOptions& options, const Dataset& data) const {
+  options.rank = part_.rank;
+  options.ranks = part_.ranks;
+  if (part_.parts == 1) return;
+  const std::int64_t samples = options.sampler ? options.sampler->epoch_size() : data.size();
+  const std::int64_t together = options.batch_size * part_.ranks;
+  options.epoch_batches = -smallest(*group_, -((samples + together - 1) / together));
+  options.seed = mix64(options.seed, static_cast<std::uint64_t>(part_.part));
+}
+
+void Ranks::take_anchors(Network& network) const {
+  auto* detector = dynamic_cast<Detector*>(&network);
+  if (detector == nullptr || alone()) return;
+  const torch::Tensor anchors = detector->anchors().clone(torch::MemoryFormat::Contiguous);
+  group_->broadcast(anchors, 0);
+  detector->set_anchors(anchors);
 }
 
 /// Every rank throws when one of them has another text.
-void Ranks::compare(const std::string& text) const {
+void Ranks::compare(const std::string& text, const char* hint) const {
   const auto all = gather_text(*group_, text);
   for (std::size_t r = 1; r < all.size(); ++r) {
     const auto difference = first_difference(all[0], all[r]);
@@ -156,7 +242,7 @@ void Ranks::compare(const std::string& text) const {
     group_->leave();
     throw Error(fmt::format("rank {} has other settings than rank 0: '{}' there, '{}' on rank 0", r,
                             difference->theirs, difference->mine),
-                {}, "start every rank with the same command, program and data");
+                {}, hint);
   }
 }
 

@@ -165,7 +165,7 @@ Decay decay_of(const TrainSettings& train) {
 }
 
 TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
-                              std::int64_t batch) {
+                              std::uint64_t fingerprint, std::int64_t batch) {
   const TrainSettings& train = config.train;
   TrainOptions options;
   options.epochs = static_cast<int>(train.epochs);
@@ -199,8 +199,8 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.save_period = static_cast<int>(train.save_period);
   options.checkpoint_minutes = train.checkpoint_minutes;
   options.seed = static_cast<std::uint64_t>(train.seed);
-  options.data_id = fmt::format("{:016x} seed {} batch {} img {}", dataset.fingerprint(),
-                                train.seed, batch, train.img);
+  options.data_id =
+      fmt::format("{:016x} seed {} batch {} img {}", fingerprint, train.seed, batch, train.img);
   options.class_names = dataset.class_names();
   return options;
 }

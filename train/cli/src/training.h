@@ -36,9 +36,9 @@ std::shared_ptr<Objective> build_objective(const Config& config, Network& networ
 /// Learning rate of biases at the start of warm-up. YOLOv5's 0.1 is meant for SGD, whose steps
 /// scale with the gradient; Adam's are as long as the rate says, so theirs begins at lr0.
 double warmup_bias_rate(const TrainSettings& train);
-/// Options of a run at `batch` images a step.
+/// Options of a run at `batch` images a step; `fingerprint` is that of the data of all machines.
 TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
-                              std::int64_t batch);
+                              std::uint64_t fingerprint, std::int64_t batch);
 
 /// Name prefixes of the first `model.freeze` layers.
 std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers);

@@ -84,6 +84,9 @@ struct DatasetOptions {
   bool single_class = false;      ///< every box becomes class 0
   double max_bad_fraction = 0.1;  ///< of label rows, or of listed images; more is an Error
   std::string image_directory{};  ///< COCO: where the images lie; empty: looked for
+  /// Tar: of the shards that a pattern names, in order, those whose number mod `parts` is `part`.
+  /// The others need not be there.
+  int part = 0, parts = 1;
 };
 
 /// Opens whatever `path` is: a data.yaml (YOLO), a folder of class folders or of images, a folder

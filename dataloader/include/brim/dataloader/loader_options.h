@@ -38,6 +38,10 @@ struct LoaderOptions {
   LastBatch last_batch = LastBatch::Keep;
   int rank = 0;  ///< this process's share of every global batch (batch_size is per rank)
   int ranks = 1;
+  /// Batches of an epoch where ranks with other data have more of them (LastBatch::Keep); 0: as
+  /// many as the data makes. Batches are then filled up to their full size, and samples of a filled
+  /// one say so (SampleInfo::padding).
+  std::int64_t epoch_batches = 0;
   Partners partners = Partners::Window;
   int window = 16;  ///< samples of one lane that partners are drawn from
   int lanes = 8;    ///< independent windows (position mod lanes); a multiple of ranks
