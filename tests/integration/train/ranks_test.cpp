@@ -238,6 +238,24 @@ TEST(ProcessGroup, GathersRowsAndTextOfUnequalLength) {
   }));
 }
 
+TEST(ProcessGroup, GathersAndSumsInTheSameOrderHoweverLargeTensorsAre) {
+  EXPECT_TRUE(as_ranks(3, [](ProcessGroup& group, const auto&) {
+    for (const std::int64_t count : {0, 1, 7, 8192, 8193, 40000}) {  // 64 KiB go by memory
+      for (const auto type : {torch::kLong, torch::kFloat, torch::kByte}) {
+        const torch::Tensor own = torch::full({count}, group.rank() + 1, type);
+        const auto all = group.gather(own);
+        TORCH_CHECK(all.size() == 3);
+        for (int rank = 0; rank < 3; ++rank)
+          TORCH_CHECK(all[static_cast<std::size_t>(rank)].equal(torch::full_like(own, rank + 1)));
+        if (type == torch::kByte || count == 0) continue;
+        const torch::Tensor sum = own.clone();
+        group.reduce(sum, Reduction::Sum);
+        TORCH_CHECK(sum.eq(6).all().item<bool>());
+      }
+    }
+  }));
+}
+
 TEST(ProcessGroup, SaysThatThePortIsTaken) {
   const TakenPort taken;
   RankPlace place;

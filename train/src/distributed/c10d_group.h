@@ -70,7 +70,8 @@ class C10dGroup final : public ProcessGroup {
     });
   }
   void reduce(torch::Tensor tensor, Reduction reduction) override {
-    if (local_ != nullptr && local_->takes(tensor)) return reduce_here(tensor, reduction);
+    if (local_ != nullptr && local_->takes(tensor))
+      return here([&] { local_->reduce(tensor, reduction); });
     exchange(tensor, [&](auto& engine) {
       c10d::AllreduceOptions options;
       options.reduceOp = reduction == Reduction::Sum   ? c10d::ReduceOp::SUM
@@ -82,6 +83,10 @@ class C10dGroup final : public ProcessGroup {
   }
   std::vector<torch::Tensor> gather(const torch::Tensor& tensor) override {
     std::vector<std::vector<torch::Tensor>> all(1);
+    if (local_ != nullptr && local_->holds(tensor)) {
+      here([&] { all[0] = local_->gather(tensor); });
+      return std::move(all[0]);
+    }
     for (int i = 0; i < size_; ++i) all[0].push_back(torch::empty_like(tensor));
     exchange(tensor, [&](auto& engine) {
       std::vector<torch::Tensor> own{tensor};
@@ -104,9 +109,11 @@ class C10dGroup final : public ProcessGroup {
   }
 
  private:
-  void reduce_here(const torch::Tensor& tensor, Reduction reduction) {
+  /// Runs `call`, which goes through the machine's memory.
+  template <class Call>
+  void here(const Call& call) {
     try {
-      local_->reduce(tensor, reduction);
+      call();
     } catch (const std::exception& error) {
       throw_rank_error(rank_, error);
     }

@@ -126,9 +126,13 @@ LocalSums::Place& LocalSums::of(int rank) const {
   return reinterpret_cast<Place*>(memory_)[rank];
 }
 
+bool LocalSums::holds(const torch::Tensor& tensor) const {
+  return tensor.is_cpu() && tensor.is_contiguous() && tensor.nbytes() <= kMostBytes;
+}
+
 bool LocalSums::takes(const torch::Tensor& tensor) const {
   const auto type = tensor.scalar_type();
-  return tensor.is_cpu() && tensor.is_contiguous() && tensor.nbytes() <= kMostBytes &&
+  return holds(tensor) &&
          (type == torch::kDouble || type == torch::kFloat || type == torch::kLong);
 }
 
@@ -151,7 +155,7 @@ void LocalSums::wait_for(int rank) const {
   }
 }
 
-void LocalSums::reduce(const torch::Tensor& tensor, Reduction reduction) {
+std::size_t LocalSums::publish(const torch::Tensor& tensor) {
   Place& own = of(rank_);
   const std::size_t buffer = ++round_ % 2;
   std::memcpy(own.values[buffer], tensor.data_ptr(), tensor.nbytes());
@@ -159,6 +163,21 @@ void LocalSums::reduce(const torch::Tensor& tensor, Reduction reduction) {
   ::syscall(SYS_futex, &own.round, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
   for (int rank = 0; rank < size_; ++rank)
     if (rank != rank_) wait_for(rank);
+  return buffer;
+}
+
+std::vector<torch::Tensor> LocalSums::gather(const torch::Tensor& tensor) {
+  const std::size_t buffer = publish(tensor);
+  std::vector<torch::Tensor> all;
+  for (int rank = 0; rank < size_; ++rank) {
+    all.push_back(torch::empty_like(tensor));
+    std::memcpy(all.back().data_ptr(), of(rank).values[buffer], tensor.nbytes());
+  }
+  return all;
+}
+
+void LocalSums::reduce(const torch::Tensor& tensor, Reduction reduction) {
+  const std::size_t buffer = publish(tensor);
   const auto join = [&](auto* out) {
     using T = std::remove_pointer_t<decltype(out)>;
     for (std::int64_t i = 0; i < tensor.numel(); ++i) {

@@ -23,17 +23,23 @@ class LocalSums {
   LocalSums(const LocalSums&) = delete;
   LocalSums& operator=(const LocalSums&) = delete;
 
-  /// Whether reduce() takes it: few enough numbers of a common type, on the CPU and in one piece.
+  /// Whether gather() takes it: few enough bytes, on the CPU and in one piece.
+  bool holds(const torch::Tensor& tensor) const;
+  /// Whether reduce() takes it: of a common type as well.
   bool takes(const torch::Tensor& tensor) const;
   /// As ProcessGroup::reduce(): in the order of ranks, so that every rank gets the same bits.
   /// Throws std::runtime_error when the process of another rank has ended.
   void reduce(const torch::Tensor& tensor, Reduction reduction);
+  /// As ProcessGroup::gather().
+  std::vector<torch::Tensor> gather(const torch::Tensor& tensor);
 
  private:
   struct Place;
   LocalSums(const RankPlace& place, void* memory, std::vector<int> processes);
   Place& of(int rank) const;
   void wait_for(int rank) const;
+  /// Shows `tensor` to all ranks and waits for theirs; returns the buffer that these are in.
+  std::size_t publish(const torch::Tensor& tensor);
 
   int rank_, size_;
   std::byte* memory_;
