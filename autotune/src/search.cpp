@@ -42,6 +42,11 @@ std::int64_t bytes_beyond_probe(const BatchPlan& plan, const Goal& goal) {
   return idle > 0 && goal.own_bytes > 0 ? std::max<std::int64_t>(0, goal.own_bytes - idle) : 0;
 }
 
+/// Of the budget, what may be planned for.
+double allowed_bytes(const Goal& goal) {
+  return static_cast<double>(goal.byte_budget) * (1 - goal.safety);
+}
+
 /// Resident peak of the training at `batch`, loader included.
 double peak_at(const BatchPlan& plan, const MemoryModel& model, const Goal& goal,
                std::int64_t batch) {
@@ -161,24 +166,32 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
     return found;
   };
 
+  const auto is_too_large = [&](const Measurement& m) {
+    return m.outcome != Outcome::Fits ||
+           static_cast<double>(m.resident_peak_bytes + goal.loader_bytes(m.batch) +
+                               bytes_beyond_probe(plan, goal)) > allowed_bytes(goal);
+  };
+
   std::vector<std::int64_t> first = space.first_probes;
   if (goal.fixed_batch > 0) first = {goal.fixed_batch};
   for (std::size_t i = 0; i < first.size(); ++i) {
     const std::int64_t batch = std::clamp(first[i], space.min_batch, space.max_batch);
     if (i > 0 && batch == first[i - 1]) continue;
     plan.tried.push_back(probe(batch));
-    if (plan.tried.back().outcome != Outcome::Fits) break;
+    if (is_too_large(plan.tried.back())) break;
   }
-  if (plan.tried.front().outcome != Outcome::Fits) {
-    if (goal.fixed_batch > 0 || plan.tried.front().batch == space.min_batch) {
-      throw_too_small(plan, goal);
-    }
+  if (is_too_large(plan.tried.front())) {
+    // What smaller batches take is known from two of them alone.
+    const Measurement large = plan.tried.front();
+    if (goal.fixed_batch > 0 || large.batch == space.min_batch) throw_too_small(plan, goal);
     plan.tried.push_back(probe(space.min_batch));
     if (plan.tried.back().outcome != Outcome::Fits) throw_too_small(plan, goal);
+    if (large.outcome != Outcome::Fits && large.batch > space.min_batch + 1)
+      plan.tried.push_back(probe(space.min_batch + 1));
   }
   MemoryModel model = refit(plan);
   plan.byte_budget = goal.byte_budget;
-  const double allowed = static_cast<double>(goal.byte_budget) * (1 - goal.safety);
+  const double allowed = allowed_bytes(goal);
   const auto peak = [&](std::int64_t batch) { return peak_at(plan, model, goal, batch); };
 
   bool limited_by_memory = false;

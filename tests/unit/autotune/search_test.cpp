@@ -122,6 +122,24 @@ TEST(ChooseBatch, LeavesRoomForTheLoaderOfItsBatchAndForWhatTheProbeLacks) {
   EXPECT_EQ(plan.program_bytes, 150 * kMiB + device.slope);
 }
 
+TEST(ChooseBatch, KnowsWhatSmallBatchesTakeWhereTheFirstProbeIsTooLarge) {
+  for (const bool survives : {true, false}) {
+    FakeDevice device;  // batch 4 takes 320 MiB, in a probe that may have more than the budget
+    if (!survives) device.limit = 319 * kMiB;
+    for (const std::int64_t most : {1, 2, 3}) {
+      device.probes = 0;
+      const std::int64_t budget = device.constant + device.slope * most + device.slope / 2;
+      const BatchPlan plan =
+          choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe());
+      EXPECT_EQ(plan.batch, most);
+      EXPECT_EQ(plan.predicted_peak_bytes, device.constant + device.slope * most);
+      EXPECT_LE(device.probes, 3);
+    }
+    const std::int64_t budget = device.constant + device.slope / 2;
+    EXPECT_THROW(choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe()), Error);
+  }
+}
+
 TEST(ChooseBatch, ADeadProbeMeansItDoesNotFit) {
   FakeDevice device;
   device.limit = 400 * kMiB;  // the first probe (4) fits, the second (16) dies
