@@ -1,7 +1,10 @@
 #include "brim/autotune/memory_account.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
+#include "brim/autotune/memory_model.h"
 #include "brim/cache/memory_budget.h"
 #include "brim/train/cpu_allocator.h"
 #include "worst_batch.h"
@@ -19,6 +22,10 @@ std::int64_t bytes_of(const TensorMap& tensors) {
   std::int64_t sum = 0;
   for (const auto& [name, tensor] : tensors) sum += static_cast<std::int64_t>(tensor.nbytes());
   return sum;
+}
+
+std::int64_t gaps_in(const ReplayedPeaks& peaks) {
+  return std::max<std::int64_t>(0, peaks.reserved - peaks.live);
 }
 
 /// Books what is live after each layer of a network's forward pass, while it lives.
@@ -42,10 +49,10 @@ class LayerWatch {
 
 }  // namespace
 
-MemoryAccount account_training(const std::shared_ptr<Network>& network,
-                               const std::shared_ptr<Objective>& objective,
-                               const TrainingProbeOptions& options, std::int64_t batch) {
+MemoryAccount account_training(const std::function<ProbeSubject()>& make, std::int64_t batch) {
   if (!cpu_allocator_installed()) install_cpu_allocator();
+  record_allocations();
+  const auto [network, objective, options] = make();
   MemoryAccount account;
   account.batch = batch;
   account.image_size = options.image_size;
@@ -61,7 +68,11 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
     const LayerWatch watch(*network, account.layers);
     trainer.step(images);
   }
-  const std::int64_t reserved = allocator_statistics().reserved;
+  malloc_trim(0);  // free memory of malloc's is no part of the program
+  account.runtime = std::max<std::int64_t>(
+      0, read_memory_limits().own_resident - allocator_statistics().reserved);
+  account.trace = take_allocation_trace();
+  account.gaps = gaps_in(replay_allocations(account.trace));
   account.parameters = bytes_of(network->parameters());
   account.buffers = bytes_of(network->buffers());
   for (const torch::Tensor& parameter : network->parameters())
@@ -81,7 +92,6 @@ MemoryAccount account_training(const std::shared_ptr<Network>& network,
   const std::int64_t peak = std::max(phases.at("forward").live, phases.at("loss").live);
   const std::int64_t floats = account.input / 5 * 4;
   account.workspace = std::max<std::int64_t>(0, peak - before - account.activations - floats);
-  account.runtime = std::max<std::int64_t>(0, read_memory_limits().own_resident - reserved);
   return account;
 }
 
@@ -103,6 +113,15 @@ MemoryAccount scale_account(const MemoryAccount& fewer_pixels, const MemoryAccou
   result.input = scaled(fewer_pixels.input, more_pixels.input);
   result.activations = scaled(fewer_pixels.activations, more_pixels.activations);
   result.workspace = scaled(fewer_pixels.workspace, more_pixels.workspace);
+  // In this model an image is a pixel.
+  std::vector<Measurement> steps;
+  for (const MemoryAccount* account : {&fewer_pixels, &more_pixels})
+    steps.push_back(
+        {.batch = static_cast<std::int64_t>(pixels(account->image_size, account->batch)),
+         .trace = account->trace});
+  const MemoryModel model(steps);
+  if (model.replays())
+    result.gaps = gaps_in(model.replayed(static_cast<std::int64_t>(pixels(image_size, batch))));
   for (std::size_t i = 0; i < result.layers.size() && i < fewer_pixels.layers.size(); ++i)
     result.layers[i].bytes = scaled(fewer_pixels.layers[i].bytes, result.layers[i].bytes);
   return result;

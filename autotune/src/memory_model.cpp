@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "brim/train/allocation_trace.h"
-
 namespace brim::autotune {
 namespace {
 
@@ -95,7 +93,7 @@ void MemoryModel::join_traces(const std::vector<Measurement>& measured) {
   }
 }
 
-double MemoryModel::replayed(std::int64_t batch) const {
+ReplayedPeaks MemoryModel::replayed(std::int64_t batch) const {
   AllocationTrace trace;
   trace.reserve(events_.size());
   for (const Sizes& event : events_) {
@@ -103,14 +101,14 @@ double MemoryModel::replayed(std::int64_t batch) const {
     const bool is_free = event.slope == 0 && event.constant < 0;
     trace.push_back(std::llround(is_free ? bytes : std::max(bytes, 1.0)));
   }
-  return static_cast<double>(replay_allocations(trace).reserved);
+  return replay_allocations(trace);
 }
 
 double MemoryModel::at(std::int64_t batch) const {
   if (!replays()) return line_.at(static_cast<double>(batch));
   const auto known = known_.find(batch);
   if (known != known_.end()) return known->second;
-  const double reserved = replayed(batch);
+  const auto reserved = static_cast<double>(replayed(batch).reserved);
   const double bytes = reserved > 0 ? outside_ + reserved : line_.at(static_cast<double>(batch));
   return known_[batch] = bytes;
 }

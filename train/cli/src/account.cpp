@@ -23,9 +23,12 @@ MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std
                       std::int64_t batch) {
   Config probed = config;
   probed.train.img = side;
-  const auto network = make_network({.model = config.model.name, .classes = classes});
-  const auto objective = build_objective(probed, *network);
-  return account_training(network, objective, probe_options(probed, *network, boxes), batch);
+  return autotune::account_training(
+      [&]() -> autotune::ProbeSubject {
+        const auto network = make_network({.model = config.model.name, .classes = classes});
+        return {network, build_objective(probed, *network), probe_options(probed, *network, boxes)};
+      },
+      batch);
 }
 
 /// Accounts that follow from steps on few small images, each measured once: image sizes share what
@@ -70,8 +73,8 @@ std::vector<std::string> smaller_models(const std::string& name) {
 std::vector<std::pair<std::string, std::int64_t>> parts_of(const MemoryAccount& a) {
   return {{"parameters", a.parameters},   {"buffers", a.buffers},     {"gradients", a.gradients},
           {"optimiser", a.optimizer},     {"moving average", a.ema},  {"input", a.input},
-          {"activations", a.activations}, {"workspace", a.workspace}, {"loader", a.loader},
-          {"runtime", a.runtime}};
+          {"activations", a.activations}, {"workspace", a.workspace}, {"gaps", a.gaps},
+          {"loader", a.loader},           {"runtime", a.runtime}};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "brim/autotune/measurement.h"
+#include "brim/train/allocation_trace.h"
 
 namespace brim::autotune {
 
@@ -26,6 +27,8 @@ class MemoryModel {
   double relative_error() const { return relative_error_; }
   /// True where predictions come from replayed traces.
   bool replays() const { return !events_.empty(); }
+  /// What the pool has at most, at `batch` images; zeros without traces to replay.
+  ReplayedPeaks replayed(std::int64_t batch) const;
   /// Straight line through the measurements, for people.
   const AffineFit& line() const { return line_; }
 
@@ -34,7 +37,6 @@ class MemoryModel {
     double constant = 0, slope = 0;
   };
   void join_traces(const std::vector<Measurement>& measured);
-  double replayed(std::int64_t batch) const;
 
   AffineFit line_{};
   std::vector<Sizes> events_;
