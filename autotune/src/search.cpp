@@ -212,6 +212,15 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
 
     const auto measured = std::find_if(plan.tried.begin(), plan.tried.end(),
                                        [&](const Measurement& m) { return m.batch == plan.batch; });
+    const bool asks_more = limited_by_memory && plan.tried.size() < kMostProbes;
+    if (measured != plan.tried.end() && asks_more && plan.batch > space.min_batch &&
+        fitting(plan.tried).size() == 1) {
+      // One measurement alone foretells too much for larger batches: a second one tells what of it
+      // does not grow.
+      plan.tried.push_back(probe(space.min_batch));
+      if (plan.tried.back().outcome == Outcome::Fits) model = refit(plan);
+      continue;
+    }
     if (measured != plan.tried.end()) {
       plan.measured_peak_bytes = measured->resident_peak_bytes;
       break;

@@ -269,6 +269,51 @@ TEST_F(Ceilings, RefuseATrainingThatCannotWork) {
   EXPECT_EQ(refused_, 1);
 }
 
+/// A tuned training of `model`, which its ceiling refuses.
+Case tuned(const std::string& data, const std::string& model, const std::string& output) {
+  Case one;
+  one.words = {"train",
+               "--data",
+               data,
+               "--model",
+               model,
+               "--img",
+               "480",
+               "--batch",
+               "-1",
+               "--noval",
+               "--cache",
+               "none",
+               "--output",
+               output,
+               "--noplots",
+               "loader.workers=1",
+               "loader.prefetch=1"};
+  return one;
+}
+
+TEST_F(Ceilings, RefuseATunedTrainingWithItsAccountAndWhatWouldHelp) {
+  const ProcessResult none =
+      run_under(tuned(folder_.file("set/data.yaml"), "yolov5s", folder_.file("run")), 310 * kMiB)
+          ->result;
+  EXPECT_EQ(none.exit_code, 2);
+  for (const char* part : {"too small for one image", "one image takes about", "activations",
+                           "hint: model.name=yolov5n would take"})
+    EXPECT_NE(none.error.find(part), std::string::npos) << part << "\n" << none.error;
+}
+
+/// Its weights alone, four times over, are more than the group may have: the refusal is not to be
+/// what ends the program.
+TEST_F(Ceilings, RefuseAModelFarTooLargeForItsControlGroup) {
+  Case one = tuned(folder_.file("set/data.yaml"), "yolov5l", folder_.file("run"));
+  one.ceiling = Ceiling::ControlGroup;
+  const std::optional<Outcome> outcome = run_under(one, 320 * kMiB);
+  if (!outcome) GTEST_SKIP() << "no control group may be made here";
+  EXPECT_EQ(outcome->result.exit_code, 2) << outcome->result.error;
+  EXPECT_NE(outcome->result.error.find("too small for one image"), std::string::npos)
+      << outcome->result.error;
+}
+
 TEST_F(Ceilings, RefuseALoaderThatCannotWork) {
   Case one = bench();
   one.budget = 170 * kMiB;

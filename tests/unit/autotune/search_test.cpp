@@ -129,8 +129,7 @@ TEST(ChooseBatch, KnowsWhatSmallBatchesTakeWhereTheFirstProbeIsTooLarge) {
     for (const std::int64_t most : {1, 2, 3}) {
       device.probes = 0;
       const std::int64_t budget = device.constant + device.slope * most + device.slope / 2;
-      const BatchPlan plan =
-          choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe());
+      const BatchPlan plan = choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe());
       EXPECT_EQ(plan.batch, most);
       EXPECT_EQ(plan.predicted_peak_bytes, device.constant + device.slope * most);
       EXPECT_LE(device.probes, 3);
@@ -138,6 +137,16 @@ TEST(ChooseBatch, KnowsWhatSmallBatchesTakeWhereTheFirstProbeIsTooLarge) {
     const std::int64_t budget = device.constant + device.slope / 2;
     EXPECT_THROW(choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe()), Error);
   }
+}
+
+TEST(ChooseBatch, LearnsWhatDoesNotGrowWhereOnlyTheFirstProbeFits) {
+  FakeDevice device;  // batch 4 takes 320 MiB
+  device.limit = 600 * kMiB;
+  const std::int64_t budget = device.constant + 6 * device.slope + 1;
+  const BatchPlan plan = choose_batch({}, {.byte_budget = budget, .safety = 0}, device.probe());
+  EXPECT_EQ(plan.batch, 6);
+  EXPECT_EQ(plan.predicted_peak_bytes, device.constant + 6 * device.slope);
+  EXPECT_EQ(device.probes, 3);
 }
 
 TEST(ChooseBatch, ADeadProbeMeansItDoesNotFit) {

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "brim/cache/memory_budget.h"
+#include "brim/train/compat.h"
+#include "brim/train/cpu_allocator.h"
 #include "experiment.h"
 #include "training.h"
 
@@ -19,6 +22,13 @@ constexpr std::int64_t kSmallSide = 128, kSmallBatch = 1;
 constexpr std::size_t kMostRemedies = 3;
 constexpr std::int64_t kMostPixels = std::int64_t{16} * 320 * 320;  // measured as asked up to here
 
+constexpr std::int64_t kPlenty = std::int64_t{4} << 30;  // for small steps of any model
+
+/// What is refused is larger than its budget: the pool does without while that is measured.
+void lift_pool_limit() {
+  if (cpu_allocator_installed()) install_cpu_allocator();
+}
+
 MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std::int64_t side,
                       std::int64_t batch) {
   Config probed = config;
@@ -29,6 +39,12 @@ MemoryAccount measure(const Config& config, int classes, std::int64_t boxes, std
         return {network, build_objective(probed, *network), probe_options(probed, *network, boxes)};
       },
       batch);
+}
+
+/// What this process may still take, whatever budget the user gives it.
+std::int64_t room_here() {
+  const MemoryLimits limits = read_memory_limits();
+  return limits.effective - limits.own_private;
 }
 
 /// Accounts that follow from steps on few small images, each measured once: image sizes share what
@@ -47,13 +63,32 @@ class Estimates {
     const auto& [fewer, more] = known_.at(key);
     return scale_account(fewer, more, config.train.img, batch);
   }
-  MemoryAccount of_one(const Config& config) {
+  /// Empty where this machine or control group has no room for a step on small images.
+  std::optional<MemoryAccount> of_one(const Config& config) {
+    const std::int64_t room = room_here();
+    if (room > kPlenty) lift_pool_limit();
+    if (small_step(config) > room) return std::nullopt;
+    lift_pool_limit();
     return of(config, std::min(config.train.img, kSmallSide), 1);
   }
 
  private:
+  /// Built once for each model: without the pool's limit a large one would be too much.
+  std::int64_t small_step(const Config& config) {
+    const auto [known, is_new] = small_steps_.try_emplace(config.model.name, INT64_MAX);
+    if (is_new) {
+      try {
+        known->second = bytes_of_small_step(config, classes_);
+      } catch (const std::exception& error) {
+        if (!is_out_of_memory(error)) throw;  // else the weights alone are more than the budget
+      }
+    }
+    return known->second;
+  }
+
   const int classes_;
   const std::int64_t boxes_;
+  std::map<std::string, std::int64_t> small_steps_;
   std::map<std::string, std::pair<MemoryAccount, MemoryAccount>> known_;
 };
 
@@ -97,6 +132,17 @@ autotune::TrainingProbeOptions probe_options(const Config& config, const Network
   return options;
 }
 
+std::int64_t bytes_of_small_step(const Config& config, int classes) {
+  constexpr std::int64_t kAtWork = std::int64_t{96} << 20;  // activations, oneDNN and its code
+  // Weights, gradients, the average, and one or two states of the optimiser.
+  const int copies = config.train.optimizer == "sgd" ? 4 : 5;
+  std::int64_t bytes = 0;
+  const auto network = make_network({.model = config.model.name, .classes = classes});
+  for (const torch::Tensor& parameter : network->parameters())
+    bytes += static_cast<std::int64_t>(parameter.nbytes());
+  return copies * bytes + kAtWork;
+}
+
 MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
                          std::int64_t batch) {
   const std::int64_t side = config.train.img;
@@ -106,7 +152,7 @@ MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
   return Estimates(classes, boxes).of(config, small, batch);
 }
 
-MemoryAccount account_of_one(const Config& config, int classes, std::int64_t boxes) {
+std::optional<MemoryAccount> account_of_one(const Config& config, int classes, std::int64_t boxes) {
   return Estimates(classes, boxes).of_one(config);
 }
 
@@ -155,12 +201,16 @@ struct Remedy {
   std::int64_t bytes = 0;
 };
 
-/// The changes of image size, model and precision that would help most, the largest effect first.
-std::vector<Remedy> remedies(const Config& config, int classes, Estimates& estimates,
-                             const autotune::Goal& goal) {
+/// The changes of image size, model and precision that would help most, the largest effect first;
+/// `now` is what there is without any.
+std::vector<Remedy> remedies(const Config& config, Estimates& estimates, const autotune::Goal& goal,
+                             std::int64_t now) {
+  constexpr std::int64_t kUnknown = INT64_MAX;
   std::vector<Remedy> all;
   const auto total_of = [&](const Config& changed) {
-    MemoryAccount account = estimates.of_one(changed);
+    std::optional<MemoryAccount> known = estimates.of_one(changed);
+    if (!known) return kUnknown;
+    MemoryAccount& account = *known;
     // The loader's share follows the image size.
     const double pixels =
         static_cast<double>(changed.train.img) / static_cast<double>(config.train.img);
@@ -168,11 +218,9 @@ std::vector<Remedy> remedies(const Config& config, int classes, Estimates& estim
         static_cast<std::int64_t>(static_cast<double>(goal.loader_bytes(1)) * pixels * pixels);
     return account.total();
   };
-  const std::int64_t now = total_of(config);
   const auto allowed =
       static_cast<std::int64_t>(static_cast<double>(goal.byte_budget) * (1 - goal.safety));
-  const std::int64_t stride =
-      std::max(32, make_network({.model = config.model.name, .classes = classes})->max_stride());
+  const std::int64_t stride = std::max<std::int64_t>(32, stride_of(config.model.name));
   // The largest of three quarters, half, ... of the size that fits; else the smallest.
   Remedy size;
   for (const std::int64_t eighths : {6, 4, 3, 2}) {
@@ -218,15 +266,19 @@ void refuse_budget(const Config& wished, int classes, std::int64_t boxes,
   const bool recomputed = wished.train.activation_checkpointing != "off";
   if (recomputed) config.train.activation_checkpointing = "on";  // auto has tried it
   Estimates estimates(classes, boxes);
-  MemoryAccount account = estimates.of_one(config);
-  account.loader = goal.loader_bytes(1);
-  std::string message = found + "\none image takes about" +
-                        (recomputed ? ", activations recomputed:\n" : ":\n") +
-                        account_table(account, 0);
+  std::string message = found;
+  std::int64_t now = INT64_MAX;
+  if (std::optional<MemoryAccount> account = estimates.of_one(config)) {
+    account->loader = goal.loader_bytes(1);
+    now = account->total();
+    message += std::string("\none image takes about") +
+               (recomputed ? ", activations recomputed:\n" : ":\n") + account_table(*account, 0);
+  }
   std::string hint;
-  for (const Remedy& remedy : remedies(config, classes, estimates, goal))
+  for (const Remedy& remedy : remedies(config, estimates, goal, now))
     hint += fmt::format("{}{} would take {}", hint.empty() ? "" : "; ", remedy.change,
                         format_bytes(remedy.bytes));
+  if (hint.empty()) hint = "lower train.img, choose a smaller model, or use train.precision=bf16";
   while (!message.empty() && message.back() == '\n') message.pop_back();
   throw Error(message, {.key = "memory.limit"}, hint);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "brim/autotune/memory_account.h"
@@ -19,8 +20,12 @@ autotune::TrainingProbeOptions probe_options(const Config& config, const Network
 autotune::MemoryAccount account_of(const Config& config, int classes, std::int64_t boxes,
                                    std::int64_t batch);
 
-/// The same for a single image, always from small ones: what fits where one image does not.
-autotune::MemoryAccount account_of_one(const Config& config, int classes, std::int64_t boxes);
+/// The same for a single image, always from small ones: what fits where one image does not. Empty
+/// where not even small ones are sure to fit in what the machine or control group leaves.
+std::optional<autotune::MemoryAccount> account_of_one(const Config& config, int classes,
+                                                      std::int64_t boxes);
+/// What a step on small images takes at the most, beside the program.
+std::int64_t bytes_of_small_step(const Config& config, int classes);
 
 /// As a table; `layers`: how many of the largest layers are listed one by one.
 std::string account_table(const autotune::MemoryAccount& account, std::size_t layers);

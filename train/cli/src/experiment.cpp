@@ -110,12 +110,14 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int 
   return open_dataset(config.data.path, options);
 }
 
+std::int64_t stride_of(const std::string& model) {
+  if (model.starts_with("resnet")) return 1;
+  return model.starts_with("yolov5") && model.size() == 7 ? 32 : 64;
+}
+
 std::int64_t largest_side(const Config& config) {
   if (!config.train.multi_scale) return config.train.img;
-  const std::string& name = config.model.name;
-  std::int64_t stride = 64;  // the most that detectors have
-  if (name.starts_with("resnet")) stride = 1;
-  if (name.starts_with("yolov5") && name.size() == 7) stride = 32;
+  const std::int64_t stride = stride_of(config.model.name);
   return (config.train.img * 3 / 2 + stride - 1) / stride * stride;
 }
 

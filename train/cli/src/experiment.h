@@ -25,6 +25,9 @@ double number_or_auto(const std::string& text, const std::string& key, double au
 /// The part `split` of the configured data, through the index cache of the user's cache folder.
 std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int part = 0,
                                          int parts = 1);
+/// What sides of images are multiples of, by the model's name: of a detector of the user's own the
+/// most that there is.
+std::int64_t stride_of(const std::string& model);
 /// The longest side of a training image: with multi-scale half as much again, brought up to a
 /// multiple of the network's stride.
 std::int64_t largest_side(const Config& config);

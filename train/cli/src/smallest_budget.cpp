@@ -1,11 +1,11 @@
 #include "smallest_budget.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "account.h"
 #include "brim/cache/error.h"
 #include "brim/train/compat.h"
-#include "brim/train/cpu_allocator.h"
 #include "evaluation.h"
 #include "experiment.h"
 
@@ -21,15 +21,20 @@ std::int64_t loader_bytes(LoaderOptions options, const Dataset& data, const Tran
   return make_plan(options, data, transform, *enough).total_bytes;
 }
 
-/// What a step on one image takes, without the program and its loader.
-std::int64_t step_bytes(Config config, int classes) {
+/// What a step on one image takes, without the program and its loader; empty where the weights
+/// alone do not fit.
+std::optional<std::int64_t> step_bytes(Config config, int classes) {
   constexpr std::int64_t kBoxes = 128;
   config.train.img = largest_side(config);
   if (config.train.activation_checkpointing == "auto") config.train.activation_checkpointing = "on";
-  // The budget is too small for whatever is measured here: the pool does without for a moment.
-  if (config.memory.allocator == "pool") install_cpu_allocator();
-  const autotune::MemoryAccount one = account_of_one(config, classes, kBoxes);
-  return one.total() - one.loader - one.runtime;
+  const auto one = account_of_one(config, classes, kBoxes);
+  if (one) return one->total() - one->loader - one->runtime;
+  try {
+    return bytes_of_small_step(config, classes);
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+    return std::nullopt;
+  }
 }
 
 std::string first_line(const std::exception& error) {
@@ -48,8 +53,11 @@ bool is_about_memory(const std::exception& error) {
 void refuse_memory(const RefusedTraining& refused, const std::exception& found) {
   const auto& [config, data, validation, task, budget] = refused;
   const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
-  std::int64_t needed = step_bytes(config, static_cast<int>(data.class_names().size()));
-  needed += needed / 8;  // fragments, and whole chunks of the pool
+  const auto step = step_bytes(config, static_cast<int>(data.class_names().size()));
+  if (!step)
+    throw Error(first_line(found), {.key = "memory.limit"},
+                "not even the weights of " + config.model.name + " fit: choose a smaller model");
+  std::int64_t needed = *step + *step / 8;  // fragments, and whole chunks of the pool
   // Under these limits counts what is mapped and never touched: stacks, arenas, code. Of address
   // space the pool sets three quarters of the room aside, and the rest must do for all that.
   const std::string decided_by = budget.limits().decided_by;
