@@ -294,7 +294,7 @@ Case tuned(const std::string& data, const std::string& model, const std::string&
 
 TEST_F(Ceilings, RefuseATunedTrainingWithItsAccountAndWhatWouldHelp) {
   const ProcessResult none =
-      run_under(tuned(folder_.file("set/data.yaml"), "yolov5s", folder_.file("run")), 310 * kMiB)
+      run_under(tuned(folder_.file("set/data.yaml"), "yolov5s", folder_.file("run")), 350 * kMiB)
           ->result;
   EXPECT_EQ(none.exit_code, 2);
   for (const char* part : {"too small for one image", "one image takes about", "activations",
@@ -307,7 +307,7 @@ TEST_F(Ceilings, RefuseATunedTrainingWithItsAccountAndWhatWouldHelp) {
 TEST_F(Ceilings, RefuseAModelFarTooLargeForItsControlGroup) {
   Case one = tuned(folder_.file("set/data.yaml"), "yolov5l", folder_.file("run"));
   one.ceiling = Ceiling::ControlGroup;
-  const std::optional<Outcome> outcome = run_under(one, 320 * kMiB);
+  const std::optional<Outcome> outcome = run_under(one, 420 * kMiB);
   if (!outcome) GTEST_SKIP() << "no control group may be made here";
   EXPECT_EQ(outcome->result.exit_code, 2) << outcome->result.error;
   EXPECT_NE(outcome->result.error.find("too small for one image"), std::string::npos)
