@@ -1,5 +1,6 @@
 // brim train: trains a network on a data set and leaves a run folder.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 
 #include <algorithm>
