@@ -28,6 +28,14 @@ std::int64_t gaps_in(const ReplayedPeaks& peaks) {
   return std::max<std::int64_t>(0, peaks.reserved - peaks.live);
 }
 
+/// Of allocations, until they are taken or the object ends.
+struct Recording {
+  Recording() { record_allocations(); }
+  ~Recording() { take_allocation_trace(); }
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+};
+
 /// Books what is live after each layer of a network's forward pass, while it lives.
 class LayerWatch {
  public:
@@ -51,7 +59,7 @@ class LayerWatch {
 
 MemoryAccount account_training(const std::function<ProbeSubject()>& make, std::int64_t batch) {
   if (!cpu_allocator_installed()) install_cpu_allocator();
-  record_allocations();
+  const Recording recording;
   const auto [network, objective, options] = make();
   MemoryAccount account;
   account.batch = batch;

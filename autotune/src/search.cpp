@@ -42,11 +42,6 @@ std::int64_t bytes_beyond_probe(const BatchPlan& plan, const Goal& goal) {
   return idle > 0 && goal.own_bytes > 0 ? std::max<std::int64_t>(0, goal.own_bytes - idle) : 0;
 }
 
-/// Of the budget, what may be planned for.
-double allowed_bytes(const Goal& goal) {
-  return static_cast<double>(goal.byte_budget) * (1 - goal.safety);
-}
-
 /// Resident peak of the training at `batch`, loader included.
 double peak_at(const BatchPlan& plan, const MemoryModel& model, const Goal& goal,
                std::int64_t batch) {
@@ -169,7 +164,7 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
   const auto is_too_large = [&](const Measurement& m) {
     return m.outcome != Outcome::Fits ||
            static_cast<double>(m.resident_peak_bytes + goal.loader_bytes(m.batch) +
-                               bytes_beyond_probe(plan, goal)) > allowed_bytes(goal);
+                               bytes_beyond_probe(plan, goal)) > goal.allowed_bytes();
   };
 
   std::vector<std::int64_t> first = space.first_probes;
@@ -191,7 +186,7 @@ BatchPlan choose_batch(const SearchSpace& space, const Goal& wished, const Probe
   }
   MemoryModel model = refit(plan);
   plan.byte_budget = goal.byte_budget;
-  const double allowed = allowed_bytes(goal);
+  const double allowed = goal.allowed_bytes();
   const auto peak = [&](std::int64_t batch) { return peak_at(plan, model, goal, batch); };
 
   bool limited_by_memory = false;

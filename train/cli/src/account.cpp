@@ -218,8 +218,7 @@ std::vector<Remedy> remedies(const Config& config, Estimates& estimates, const a
         static_cast<std::int64_t>(static_cast<double>(goal.loader_bytes(1)) * pixels * pixels);
     return account.total();
   };
-  const auto allowed =
-      static_cast<std::int64_t>(static_cast<double>(goal.byte_budget) * (1 - goal.safety));
+  const auto allowed = static_cast<std::int64_t>(goal.allowed_bytes());
   const std::int64_t stride = std::max<std::int64_t>(32, stride_of(config.model.name));
   // The largest of three quarters, half, ... of the size that fits; else the smallest.
   Remedy size;

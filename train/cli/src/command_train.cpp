@@ -248,7 +248,7 @@ void fit(Program& program, Run& run, bool as_json) {
   CacheComplaint complaint(console, cache);
   complaint.tell();
   LoaderOptions loader_options = training_loader(config, *data, own_batch, cache, budget);
-  ranks.take_share(loader_options, *data);
+  ranks.take_samples(loader_options, *data);
   note_use(config, Split::Train, *transform, loader_options);
   if (ranks.root()) loader_options.quarantine_file = folder + "/quarantine.tsv";
   const torch::Device device = device_of(config);

@@ -216,7 +216,7 @@ WholeData Ranks::compare_data(const Dataset& data) const {
   return whole;
 }
 
-void Ranks::take_share(LoaderOptions& options, const Dataset& data) const {
+void Ranks::take_samples(LoaderOptions& options, const Dataset& data) const {
   options.rank = part_.rank;
   options.ranks = part_.ranks;
   if (part_.parts == 1) return;

@@ -62,7 +62,7 @@ class Ranks {
   /// Makes sure that all have the same data, or parts of it that fit together.
   WholeData compare_data(const Dataset& data) const;
   /// Gives a loader of `data` this rank's share of every epoch; all ranks get as many batches.
-  void take_share(LoaderOptions& options, const Dataset& data) const;
+  void take_samples(LoaderOptions& options, const Dataset& data) const;
   /// Rank 0 has looked at the labels of its part: all take its anchors.
   void take_anchors(Network& network) const;
   const std::shared_ptr<ProcessGroup>& group() const { return group_; }

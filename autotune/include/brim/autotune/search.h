@@ -31,6 +31,8 @@ struct Goal {
   double safety = 0.02;                ///< share of the budget left free for what is not seen
   std::int64_t fixed_batch = 0;        ///< the user's own choice, only verified; 0: none
 
+  /// Of the budget, what may be planned for.
+  double allowed_bytes() const { return static_cast<double>(byte_budget) * (1 - safety); }
   /// Of loader and cache where micro-batches have `batch` images.
   std::int64_t loader_bytes(std::int64_t batch) const {
     return reserved_for_loader + batch * loader_bytes_per_image;
