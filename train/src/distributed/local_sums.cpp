@@ -132,8 +132,7 @@ bool LocalSums::holds(const torch::Tensor& tensor) const {
 
 bool LocalSums::takes(const torch::Tensor& tensor) const {
   const auto type = tensor.scalar_type();
-  return holds(tensor) &&
-         (type == torch::kDouble || type == torch::kFloat || type == torch::kLong);
+  return holds(tensor) && (type == torch::kDouble || type == torch::kFloat || type == torch::kLong);
 }
 
 /// Returns when `rank` has published what it has in this round.

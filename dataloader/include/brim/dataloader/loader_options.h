@@ -74,8 +74,8 @@ struct LoaderPlan {
 };
 
 /// Decides every value that `options` leaves open, from the CPUs this process may use and what
-/// `budget` has to give now that the machine was looked at again. Throws Error on settings that cannot work; a budget that is too small is
-/// refused with the smallest that does.
+/// `budget` has to give now that the machine was looked at again. Throws Error on settings that
+/// cannot work; a budget that is too small is refused with the smallest that does.
 LoaderPlan make_plan(const LoaderOptions& options, const Dataset& dataset,
                      const Transform& transform, MemoryBudget& budget);
 
