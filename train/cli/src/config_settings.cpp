@@ -96,7 +96,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"val.conf", &c.val.conf, "smallest confidence of a detection", "0..1"},
       {"val.iou", &c.val.iou, "overlap above which non-maximum suppression drops a box", "0..1"},
       {"val.max_det", &c.val.max_det, "most detections kept per image", "1.."},
-      {"val.batch", &c.val.batch, "images per evaluation step; auto: twice the training batch", ""},
+      {"val.batch", &c.val.batch, "images per evaluation step; auto: the training batch, twice that on a GPU", ""},
 
       {"output.dir", &c.output.dir, "run folder; auto: runs/<command>/exp<N>", ""},
       {"output.plots", &c.output.plots, "draw plots and pictures", ""},

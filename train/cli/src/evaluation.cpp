@@ -14,9 +14,14 @@ namespace {
 
 using nlohmann::json;
 
+bool on_cpu(const Config& config) {
+  return config.train.device == "cpu";
+}
+
+/// Larger batches keep a GPU busy; a CPU gains nothing from the memory that they take.
 std::int64_t evaluation_batch(const Config& config, std::int64_t training_batch) {
   const std::int64_t batch = count_or_auto(config.val.batch, "val.batch");
-  return batch > 0 ? batch : 2 * training_batch;
+  return batch > 0 ? batch : (on_cpu(config) ? 1 : 2) * training_batch;
 }
 
 std::vector<std::vector<std::string>> detection_rows(const DetectionScores& scores,
@@ -59,6 +64,8 @@ LoaderOptions Evaluation::loader(const Config& config, std::int64_t training_bat
   const std::int64_t batch =
       std::max<std::int64_t>(1, evaluation_batch(config, training_batch) / ranks);
   LoaderOptions options = evaluation_loader(config, batch, nullptr, budget);
+  // It stands beside the training's loader, and on a CPU one batch ahead is enough.
+  if (options.prefetch_batches == kAuto && on_cpu(config)) options.prefetch_batches = 1;
   options.ranks = ranks;
   options.lanes = (options.lanes + ranks - 1) / ranks * ranks;
   return options;

@@ -17,6 +17,7 @@
 #include "brim/cache/key.h"
 #include "brim/dataloader/torch/device.h"
 #include "brim/train/checkpoint.h"
+#include "evaluation.h"
 #include "experiment.h"
 #include "training.h"
 
@@ -160,10 +161,16 @@ double share_of_memory(const Config& config) {
 autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
                        MemoryBudget& budget) {
   const auto transform = training_transform(config, task);
+  const auto evaluated = evaluation_transform(config, task);
   const auto loader_bytes = [&](std::int64_t batch) {
-    return make_plan(training_loader(config, dataset, batch, nullptr, nullptr), dataset, *transform,
-                     budget)
-        .total_bytes;
+    const auto bytes_of = [&](const LoaderOptions& options, const Transform& samples) {
+      return make_plan(options, dataset, samples, budget).total_bytes;
+    };
+    std::int64_t bytes =
+        bytes_of(training_loader(config, dataset, batch, nullptr, nullptr), *transform);
+    // It stands beside the training's; of pictures like these.
+    if (config.train.val) bytes += bytes_of(Evaluation::loader(config, batch, nullptr), *evaluated);
+    return bytes;
   };
   autotune::Goal goal;
   if (device_of(config).is_cpu()) {
