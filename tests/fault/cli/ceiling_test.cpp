@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <regex>
@@ -300,6 +301,20 @@ TEST_F(Ceilings, RefuseATunedTrainingWithItsAccountAndWhatWouldHelp) {
   for (const char* part : {"too small for one image", "one image takes about", "activations",
                            "hint: model.name=yolov5n would take"})
     EXPECT_NE(none.error.find(part), std::string::npos) << part << "\n" << none.error;
+}
+
+TEST_F(Ceilings, AreTunedForTheValidationsLoaderToo) {
+  const auto loaders = [&](const std::string& validates) {
+    const ProcessResult tuned =
+        run_brim({"tune", "--data", folder_.file("set/data.yaml"), "--model", "yolov5n", "--img",
+                  "160", "--cache", "none", "--output", folder_.file(validates),
+                  "train.val=" + validates, "--memory", "800MiB"});
+    EXPECT_EQ(tuned.exit_code, 0) << tuned.error;
+    return nlohmann::json::parse(read_file(folder_.file(validates + "/tune.json")))
+        .at("loader_bytes")
+        .get<std::int64_t>();
+  };
+  EXPECT_GT(loaders("true"), loaders("false"));
 }
 
 /// Its weights alone, four times over, are more than the group may have: the refusal is not to be
