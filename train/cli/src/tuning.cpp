@@ -180,7 +180,7 @@ autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
     goal.loader_bytes_per_image = of_two - of_one;
     goal.reserved_for_loader = of_one - goal.loader_bytes_per_image;
     goal.own_bytes = read_memory_limits().own_resident;
-    // Blocks of many sizes leave gaps that no single size shows: up to 3.5% were seen.
+    // Blocks of many sizes leave gaps that no single size shows: up to 4.3% were seen.
     if (config.train.multi_scale) goal.safety = 0.05;
   } else {
     goal.safety = 1 - (1 - goal.safety) * share_of_memory(config);  // of what the probe finds
