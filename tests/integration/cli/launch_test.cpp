@@ -18,6 +18,9 @@
 namespace brim::test {
 namespace {
 
+/// What sums in another order may change in the weights of these short trainings.
+constexpr double kRounding = 2e-5;
+
 class Launch : public testing::Test {
  protected:
   void SetUp() override {
@@ -47,7 +50,7 @@ class Launch : public testing::Test {
                                    "data.index_dir=none",
                                    "train.nominal_batch=8",
                                    "train.threads=1",
-                                   "train.lr0=0.001",  // rounding grows with the rate
+                                   "train.lr0=0.0002",  // rounding grows with the rate
                                    "train.warmup_epochs=0"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
@@ -79,7 +82,7 @@ TEST_F(Launch, TwoRanksTrainLikeOneProcess) {
   ASSERT_EQ(two.exit_code, 0) << two.error << two.output;
   const Checkpoint a = last("one"), b = last("two");
   EXPECT_EQ(a.info.step, b.info.step);
-  EXPECT_LE(difference(a.model, b.model), 1e-4);
+  EXPECT_LE(difference(a.model, b.model), kRounding);
   EXPECT_NEAR(a.info.best_fitness, b.info.best_fitness, 1e-3);
 }
 
@@ -92,7 +95,6 @@ TEST_F(Launch, AnyNumberOfRanksGoesOnAtTheSameSample) {
   ASSERT_EQ(begun.exit_code, 0) << begun.error;
   ASSERT_EQ(last("begun").info.batch, 3);
   const Checkpoint expected = last("whole");
-  constexpr double kRounding = 5e-4;
   const ProcessResult other = run_brim(train("other", {"--noval", "augment.fliplr=0"}));
   ASSERT_EQ(other.exit_code, 0) << other.error;
   EXPECT_GT(difference(expected.model, last("other").model), 5 * kRounding)
