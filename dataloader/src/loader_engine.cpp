@@ -52,11 +52,12 @@ void Engine::start(std::int64_t epoch, std::int64_t first_batch) {
   const bool ended = running_ && !stopping_ && deliver_.batch == order_.batches();
   const bool foreseen = ended && !error_ && first_batch == 0 && epoch_step_ != 0 &&
                         epoch == deliver_.epoch + epoch_step_;
+  const bool begun = running_ && !stopping_ && !error_ && delivered_ == 0 && deliver_ == at;
   if (ended) {
     epoch_step_ = epoch - deliver_.epoch;
     source_.next_epoch();
   }
-  if (!foreseen) {
+  if (!foreseen && !begun) {
     stop_locked(lock);
     issue_ = at;
     begin_epoch(at);

@@ -159,6 +159,7 @@ class JsonlWriter final : public Observer {
 
 void Observer::on_start(const RunInfo& /*info*/) {}
 void Observer::on_step(const StepEvent& /*event*/) {}
+void Observer::on_trained() {}
 void Observer::on_epoch(const EpochEvent& /*event*/) {}
 void Observer::on_note(const Note& /*note*/) {}
 void Observer::on_end(const EndEvent& /*event*/) {}

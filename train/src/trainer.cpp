@@ -143,22 +143,27 @@ bool Trainer::Impl::run_epoch(BatchSource& source) {
   }
 }
 
-EvaluationSummary Trainer::Impl::evaluate_now(const Evaluator& evaluator, EpochEvent& event) {
+/// Gives the averaged weights the statistics that belong to them, and evaluates them.
+void Trainer::Impl::finish_weights(BatchSource& source, const Evaluator& evaluator,
+                                   EpochEvent& event) {
   const detail::Stopwatch time;
-  const EvaluationScope evaluation(*network);
   std::optional<ModelEma::Scope> averages;
   if (ema) averages.emplace(*ema);
-  EvaluationSummary summary = evaluator(*network);
-  const torch::Tensor fitness = torch::full({1}, summary.fitness, torch::kDouble);
-  options.group->broadcast(fitness, 0);  // what is decided by it is decided alike
-  summary.fitness = fitness.item<double>();
+  measure_statistics(source);
+  if (evaluator) {
+    const EvaluationScope evaluation(*network);
+    event.evaluation = evaluator(*network);
+    const torch::Tensor fitness = torch::full({1}, event.evaluation.fitness, torch::kDouble);
+    options.group->broadcast(fitness, 0);  // what is decided by it is decided alike
+    event.evaluation.fitness = fitness.item<double>();
+    event.evaluated = true;
+  }
   event.evaluation_seconds = time.seconds();
-  event.evaluated = true;
-  return summary;
 }
 
 /// Evaluates where due, tells observers and writes checkpoints.
-void Trainer::Impl::end_epoch(const Evaluator& evaluator, bool whole) {
+void Trainer::Impl::end_epoch(BatchSource& source, const Evaluator& evaluator, bool whole) {
+  for (Observer* observer : observers) observer->on_trained();
   EpochEvent event;
   event.epoch = epoch;
   event.step = step;
@@ -176,8 +181,8 @@ void Trainer::Impl::end_epoch(const Evaluator& evaluator, bool whole) {
     component_sums = torch::Tensor();
     component_images = 0;
   }
-  if (evaluator && (due || last)) {
-    event.evaluation = evaluate_now(evaluator, event);
+  if ((evaluator && due) || last) finish_weights(source, evaluator, event);
+  if (event.evaluated) {
     last_evaluation = event.evaluation;
     if (best_epoch < 0 || event.evaluation.fitness > best_fitness) {
       best_fitness = event.evaluation.fitness;
@@ -219,7 +224,7 @@ TrainResult Trainer::Impl::fit(BatchSource& source, const Evaluator& evaluator) 
       break;
     }
     cache_hit_rate = source.cache_hit_rate();
-    end_epoch(evaluator, whole);
+    end_epoch(source, evaluator, whole);
     if (out_of_steps()) break;
     if (options.patience > 0 && best_epoch >= 0 && epoch - 1 - best_epoch >= options.patience) {
       note(Note::Kind::EarlyStop, "no better fitness for " + std::to_string(options.patience) +

@@ -18,15 +18,16 @@ namespace brim {
 inline constexpr std::int64_t kSmallMicroBatch = 16;
 
 /// State of a training, split over trainer.cpp (epochs), trainer_step.cpp (one batch),
-/// trainer_ranks.cpp (what several processes do together) and trainer_state.cpp (checkpoints).
+/// trainer_statistics.cpp (batch-norm statistics of the averages), trainer_ranks.cpp (what several
+/// processes do together) and trainer_state.cpp (checkpoints).
 struct Trainer::Impl {
   Impl(std::shared_ptr<Network> net, std::shared_ptr<Objective> goal, TrainOptions wishes);
 
   // trainer.cpp
   TrainResult fit(BatchSource& batches, const Evaluator& evaluator);
   bool run_epoch(BatchSource& batches);
-  void end_epoch(const Evaluator& evaluator, bool evaluate_now);
-  EvaluationSummary evaluate_now(const Evaluator& evaluator, EpochEvent& event);
+  void end_epoch(BatchSource& batches, const Evaluator& evaluator, bool whole);
+  void finish_weights(BatchSource& batches, const Evaluator& evaluator, EpochEvent& event);
   bool asked_to_stop() const;
   bool recompute_activations();
   bool recompute_instead(std::int64_t part_images);
@@ -39,6 +40,9 @@ struct Trainer::Impl {
   /// Forward and backward of one part at `height` x `width`; adds the part's loss components.
   void pass(const StepPart& part, std::int64_t height, std::int64_t width, const TensorBatch& all,
             torch::Tensor& components);
+  /// What of `part` this rank shows; the statistics that ranks share know whether it counts.
+  TensorBatch shown(const TensorBatch& part);
+  NetworkOutput run_network(const torch::Tensor& bytes, std::int64_t height, std::int64_t width);
   /// uint8 images as the network takes them.
   torch::Tensor network_input(const torch::Tensor& bytes, std::int64_t height,
                               std::int64_t width) const;
@@ -47,6 +51,9 @@ struct Trainer::Impl {
   void apply_gradients(StepEvent& event);
   StepPlan plan() const;
   bool window_ends() const { return step - last_optimizer_step >= plan().accumulate; }
+
+  // trainer_statistics.cpp
+  void measure_statistics(BatchSource& batches);
 
   // trainer_ranks.cpp
   bool together() const { return options.group->size() > 1; }

@@ -63,20 +63,26 @@ std::pair<std::int64_t, std::int64_t> Trainer::Impl::target_size(
   return {side(height), side(width)};
 }
 
+TensorBatch Trainer::Impl::shown(const TensorBatch& part) {
+  TensorBatch own = detail::without_padding(part);
+  statistics->counts = own.size() > 0;
+  // A rank without a sample of its own shows one that does not count: the others wait for it.
+  return statistics->counts ? own : detail::slice(part, 0, 1);
+}
+
+NetworkOutput Trainer::Impl::run_network(const torch::Tensor& bytes, std::int64_t height,
+                                         std::int64_t width) {
+  const AllocatorPhase phase("forward");
+  const AutocastScope autocast(precision, options.device);
+  return network->forward(network_input(bytes, height, width));
+}
+
 void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t width,
                          const TensorBatch& all, torch::Tensor& components) {
   if (part.first == 0) components = torch::Tensor();
-  const TensorBatch shown = detail::without_padding(part.batch);
-  statistics->counts = shown.size() > 0;
+  const TensorBatch images = shown(part.batch);
   const SharedStatisticsScope sharing(together() ? statistics : nullptr);
-  // A rank without a sample of its own shows one that does not count: the others wait for it.
-  const TensorBatch images = statistics->counts ? shown : detail::slice(part.batch, 0, 1);
-  NetworkOutput output;
-  {
-    const AllocatorPhase phase("forward");
-    const AutocastScope autocast(precision, options.device);
-    output = network->forward(network_input(images.images, height, width));
-  }
+  NetworkOutput output = run_network(images.images, height, width);
   if (precision != Precision::Fp32) output = detail::in_float(std::move(output));
   LossResult loss;
   {
@@ -91,7 +97,8 @@ void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t
     if (reducer && last && window_ends()) reducer->arm(surviving->set_aside());
     (scaler.enabled() ? loss.total * scaler.scale() : loss.total).backward();
   }
-  const torch::Tensor sums = loss.components * static_cast<double>(shown.size());
+  const std::int64_t counted = statistics->counts ? images.size() : 0;
+  const torch::Tensor sums = loss.components * static_cast<double>(counted);
   components = components.defined() ? components + sums : sums;
 }
 

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <numeric>
 #include <thread>
 
@@ -103,6 +105,28 @@ TEST(Loader, AnEpochIsTheSameAfterAnyOther) {
   EXPECT_EQ(digests(loader, 1), one);
   Loader fresh(memory(30), mix(), {.batch_size = 4, .workers = 2});
   EXPECT_EQ(digests(fresh, 1), one);
+}
+
+TEST(Loader, BegunTwiceKeepsWhatIsMade) {
+  std::atomic<int> made = 0;
+  Loader loader(memory(40), mix({.on_apply = [&](const Recipe&) { ++made; }}),
+                {.batch_size = 4, .workers = 2, .prefetch_batches = 2});
+  const auto expected = digests(loader, 5);
+  loader.stop();
+  const auto made_when_calm = [&] {
+    int before = -1;
+    while (before != made) {
+      before = made;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return before;
+  };
+  loader.start(5);
+  const int ahead = made_when_calm();
+  loader.start(5);
+  EXPECT_EQ(made_when_calm(), ahead);
+  EXPECT_EQ(digests(loader, 5), expected);
+  EXPECT_EQ(loader.statistics().samples, 40);
 }
 
 TEST(Loader, RanksShareTheGlobalBatch) {

@@ -184,6 +184,7 @@ TEST(Trainer, WritesCheckpointsWithinAnEpochThatResumeBitIdentically) {
   auto batches = tiny_batches(5, 8);
   const TempDir folder;
   TrainOptions o = options(3);
+  o.precise_bn = 16;
   Trainer uninterrupted(network(), std::make_shared<TinyObjective>(), o);
   uninterrupted.fit(*brim::make_batch_source(batches), loss_evaluator());
 
@@ -204,6 +205,53 @@ TEST(Trainer, WritesCheckpointsWithinAnEpochThatResumeBitIdentically) {
   EXPECT_TRUE(equal(a.model, b.model));
   EXPECT_TRUE(equal(a.ema, b.ema));
   EXPECT_TRUE(equal(a.optimizer, b.optimizer));
+}
+
+/// Input of the batch-norm layer, by the weights as they are.
+torch::Tensor before_norm(brim::Network& net, const TensorBatch& batch) {
+  const auto parameters = net.named_parameters();
+  return torch::conv2d(brim::normalize_images(batch.images), parameters["conv.weight"],
+                       parameters["conv.bias"], 2);
+}
+
+TEST(Trainer, MeasuresBatchNormStatisticsOfTheWeightsThatItEvaluates) {
+  const auto batches = tiny_batches(5, 8);
+  for (const std::int64_t measured : {3, 5, 7}) {  // batches; seven are the five and two of them
+    torch::Tensor mean, variance, expected_mean = torch::zeros({8}),
+                                  expected_variance = torch::zeros({8});
+    TrainOptions o = options(1);
+    o.precise_bn = 8 * measured;
+    const auto net = network();
+    Trainer trainer(net, std::make_shared<TinyObjective>(), o);
+    trainer.fit(*brim::make_batch_source(batches), [&](brim::Network& n) {
+      mean = n.named_buffers()["bn.running_mean"].clone();
+      variance = n.named_buffers()["bn.running_var"].clone();
+      for (std::int64_t i = 0; i < measured; ++i) {
+        const torch::Tensor x = before_norm(n, batches[static_cast<std::size_t>(i % 5)]);
+        expected_mean += x.mean({0, 2, 3}) / static_cast<double>(measured);
+        expected_variance += x.var({0, 2, 3}, true) / static_cast<double>(measured);
+      }
+      EXPECT_FALSE(n.is_training());
+      return brim::EvaluationSummary{};
+    });
+    EXPECT_TRUE(mean.allclose(expected_mean, 1e-4, 1e-6)) << mean << expected_mean;
+    EXPECT_TRUE(variance.allclose(expected_variance, 1e-4, 1e-6)) << variance;
+    EXPECT_TRUE(trainer.checkpoint().ema.at("bn.running_mean").equal(mean));
+    EXPECT_FALSE(trainer.checkpoint().model.at("bn.running_mean").allclose(mean, 1e-4, 1e-6));
+  }
+}
+
+TEST(Trainer, IsNotChangedByMeasuringStatistics) {
+  const auto batches = tiny_batches(5, 8);
+  std::vector<brim::TensorMap> states;
+  for (const std::int64_t images : {0, 24}) {
+    TrainOptions o = options(3);
+    o.precise_bn = images;
+    Trainer trainer(network(), std::make_shared<TinyObjective>(), o);
+    trainer.fit(*brim::make_batch_source(batches), loss_evaluator());
+    states.push_back(trainer.checkpoint().model);
+  }
+  EXPECT_TRUE(equal(states[0], states[1]));
 }
 
 TEST(Trainer, WritesNoCheckpointWithinAnEpochUnlessItsTimeHasCome) {

@@ -23,6 +23,7 @@ struct ModelSettings {
   std::string weights{};
   std::int64_t freeze = 0;
   bool auto_anchor = true;
+  bool class_prior = true;
 };
 
 struct TrainSettings {
@@ -40,6 +41,7 @@ struct TrainSettings {
   std::string precision = "auto";
   std::string activation_checkpointing = "auto";
   bool ema = true;
+  std::int64_t precise_bn = 128;
   bool multi_scale = false;
   std::int64_t patience = 100;
   std::int64_t max_steps = 0;

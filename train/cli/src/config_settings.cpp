@@ -16,6 +16,8 @@ std::vector<Setting> settings_of(Config& c) {
       {"model.name", &c.model.name, "yolov5{n,s,m,l,x}[6], resnet{18,34,50,101} or a model YAML", ""},
       {"model.weights", &c.model.weights, "state_dict or checkpoint to start from", ""},
       {"model.freeze", &c.model.freeze, "first layers that stay as they are", "0.."},
+      {"model.class_prior", &c.model.class_prior,
+       "a new detector starts with each class as likely as the labels say; false: all alike", ""},
       {"model.auto_anchor", &c.model.auto_anchor, "check anchors against the labels and refit when they miss", ""},
 
       {"train.epochs", &c.train.epochs, "passes over the data", "1.."},
@@ -36,6 +38,10 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.precision", &c.train.precision, "arithmetic of forward and backward; auto: fp16 on a GPU, fp32 on the CPU", "fp32|bf16|fp16|auto"},
       {"train.activation_checkpointing", &c.train.activation_checkpointing, "recompute activations in the backward pass: a third more work, much less memory; auto: when memory runs short", "auto|on|off"},
       {"train.ema", &c.train.ema, "keep and evaluate a moving average of the weights", ""},
+      {"train.precise_bn", &c.train.precise_bn,
+       "training images over which batch-norm statistics are measured before each evaluation; 0: "
+       "the running averages stay",
+       "0.."},
       {"train.multi_scale", &c.train.multi_scale, "vary the image size by half around `img`", ""},
       {"train.patience", &c.train.patience, "epochs without improvement before stopping; 0: never stop", "0.."},
       {"train.max_steps", &c.train.max_steps, "stop after so many steps; 0: no limit", "0.."},

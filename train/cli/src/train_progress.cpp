@@ -51,6 +51,10 @@ void TrainProgress::on_step(const StepEvent& event) {
                   100 * wait_seconds_ / seconds, format_bytes(resident_bytes()), beside, losses));
 }
 
+void TrainProgress::on_trained() {
+  if (verdict_) sentences_ = verdict_();
+}
+
 void TrainProgress::on_epoch(const EpochEvent& event) {
   const double seconds = std::max(event.train_seconds, 1e-9);
   if (!heading_shown_) {
@@ -71,8 +75,7 @@ void TrainProgress::on_epoch(const EpochEvent& event) {
                      format_duration(event.train_seconds + event.evaluation_seconds),
                      event.best ? "  best" : "");
   console_.progress(row, true);
-  if (!verdict_) return;
-  for (const std::string& sentence : verdict_())
+  for (const std::string& sentence : sentences_)
     if (!sentence.empty()) console_.print("        " + sentence);
 }
 

@@ -21,6 +21,7 @@ class TrainProgress final : public Observer {
 
   void on_start(const RunInfo& info) override;
   void on_step(const StepEvent& event) override;
+  void on_trained() override;
   void on_epoch(const EpochEvent& event) override;
   void on_note(const Note& note) override;
   void on_end(const EndEvent& event) override;
@@ -29,6 +30,7 @@ class TrainProgress final : public Observer {
   Console& console_;
   std::function<std::vector<std::string>()> verdict_;
   std::function<std::string()> beside_;
+  std::vector<std::string> sentences_{};  ///< about the epoch that ended
   RunInfo info_{};
   int epoch_ = -1;
   std::int64_t images_ = 0, batches_ = 0;

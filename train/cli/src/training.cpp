@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "brim/dataloader/torch/device.h"
 #include "brim/train/anchors.h"
@@ -92,6 +93,16 @@ void transfer_weights(Network& network, const std::string& path, Console& consol
   console.print(fmt::format("{}: transferred {}", path, report.summary()));
 }
 
+/// Shares of all labels with one imagined label more of each class, so that none is impossible.
+void set_class_priors(const Config& config, Detector& detector, const Dataset& dataset) {
+  if (!config.model.class_prior || config.data.class_weighted || detector.classes() < 2) return;
+  std::vector<double> shares = labels_per_class(dataset);
+  const double labels = std::accumulate(shares.begin(), shares.end(), 0.0);
+  if (labels == 0) return;
+  for (double& share : shares) share = (share + 1) / (labels + std::ssize(shares));
+  detector.set_class_priors(shares);
+}
+
 void check_network_anchors(const Config& config, Detector& detector, const Dataset& dataset,
                            Console& console) {
   const int size = static_cast<int>(config.train.img);
@@ -127,11 +138,11 @@ std::shared_ptr<Network> build_network(const Config& config, const Dataset& data
                 fmt::format("the next one is {}", (config.train.img / network->max_stride() + 1) *
                                                       network->max_stride()));
   }
+  auto* detector = dynamic_cast<Detector*>(network.get());
+  if (detector != nullptr) set_class_priors(config, *detector, dataset);
   if (!config.model.weights.empty()) transfer_weights(*network, config.model.weights, console);
-  if (auto* detector = dynamic_cast<Detector*>(network.get());
-      detector != nullptr && config.model.auto_anchor) {
+  if (detector != nullptr && config.model.auto_anchor)
     check_network_anchors(config, *detector, dataset, console);
-  }
   return network;
 }
 
@@ -187,6 +198,7 @@ TrainOptions training_options(const Config& config, const Network& network, cons
                                     .batch_size = batch,
                                     .nominal_batch = train.nominal_batch});
   options.ema.decay = train.ema ? options.ema.decay : 0;
+  options.precise_bn = train.precise_bn;
   options.clip_norm = train.clip_norm;
   options.precision = parse_precision(train.precision, "train.precision");
   options.activation_checkpointing = parse_activation_checkpointing(

@@ -43,7 +43,8 @@ class Loader {
 
   std::int64_t batches_per_epoch() const;
   std::int64_t samples_per_epoch() const;  ///< of this rank
-  /// Begins `epoch` at batch `first_batch`; whatever ran before is stopped.
+  /// Begins `epoch` at batch `first_batch`; whatever ran before is stopped. Where it was begun
+  /// already and nothing was taken, what is made stays.
   void start(std::int64_t epoch, std::int64_t first_batch = 0);
   /// The next batch; empty at the epoch's end or after stop(). Throws what a worker threw, and
   /// Error when more than max_bad_fraction of the samples are bad.

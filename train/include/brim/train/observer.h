@@ -85,6 +85,9 @@ class Observer {
   virtual ~Observer() = default;
   virtual void on_start(const RunInfo& info);
   virtual void on_step(const StepEvent& event);
+  /// The steps of an epoch are done; evaluation follows, then on_epoch(). What a loader counted of
+  /// the epoch is to be read here.
+  virtual void on_trained();
   virtual void on_epoch(const EpochEvent& event);
   virtual void on_note(const Note& note);
   virtual void on_end(const EndEvent& event);

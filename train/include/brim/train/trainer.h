@@ -62,7 +62,11 @@ struct TrainOptions {
   std::int64_t micro_batch = 0;       ///< most images per forward pass; 0: the batch
   ActivationCheckpointing activation_checkpointing = ActivationCheckpointing::Auto;
   int evaluate_every = 1;  ///< epochs; 0: after the last one only
-  int patience = 100;      ///< epochs without a better fitness; 0: never stop early
+  /// Training images over which the batch-norm statistics of the weights to evaluate are measured;
+  /// 0: the running averages of the training stay. These lag behind weights that move fast
+  /// (Precise BN: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3).
+  std::int64_t precise_bn = 0;
+  int patience = 100;  ///< epochs without a better fitness; 0: never stop early
   std::uint64_t seed = 0;
   std::string folder{};  ///< of last.pt and best.pt; empty: no checkpoints
   int save_period = 0;   ///< epochs between checkpoints that stay, as epoch<N>.pt; 0: none
