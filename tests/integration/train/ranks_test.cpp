@@ -1,7 +1,5 @@
 #include <ATen/Parallel.h>
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -19,22 +17,10 @@
 namespace brim::test {
 namespace {
 
-int unused_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  EXPECT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
-  EXPECT_EQ(getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length), 0);
-  close(socket);
-  return ntohs(address.sin_port);
-}
-
 /// Runs `body` as every one of `size` ranks in a process of its own; true when all of them succeed.
 bool as_ranks(int size,
               const std::function<void(ProcessGroup&, std::shared_ptr<ProcessGroup>)>& body) {
-  const int port = unused_port();
+  const int port = TakenPort().port();
   std::vector<pid_t> children;
   for (int rank = 0; rank < size; ++rank) {
     children.push_back(start_child([&, rank] {
@@ -272,7 +258,7 @@ TEST(ProcessGroup, SaysThatThePortIsTaken) {
 TEST(ProcessGroup, NamesTheRankThatDidNotCome) {
   RankPlace place;
   place.size = 2;
-  place.port = unused_port();
+  place.port = TakenPort().port();
   try {
     connect(place, {.meet_timeout = std::chrono::milliseconds(500)});
     ADD_FAILURE() << "nobody came";

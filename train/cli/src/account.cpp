@@ -76,13 +76,7 @@ class Estimates {
   /// Built once for each model: without the pool's limit a large one would be too much.
   std::int64_t small_step(const Config& config) {
     const auto [known, is_new] = small_steps_.try_emplace(config.model.name, INT64_MAX);
-    if (is_new) {
-      try {
-        known->second = bytes_of_small_step(config, classes_);
-      } catch (const std::exception& error) {
-        if (!is_out_of_memory(error)) throw;  // else the weights alone are more than the budget
-      }
-    }
+    if (is_new) known->second = bytes_of_small_step(config, classes_).value_or(INT64_MAX);
     return known->second;
   }
 
@@ -132,14 +126,19 @@ autotune::TrainingProbeOptions probe_options(const Config& config, const Network
   return options;
 }
 
-std::int64_t bytes_of_small_step(const Config& config, int classes) {
+std::optional<std::int64_t> bytes_of_small_step(const Config& config, int classes) {
   constexpr std::int64_t kAtWork = std::int64_t{96} << 20;  // activations, oneDNN and its code
   // Weights, gradients, the average, and one or two states of the optimiser.
   const int copies = config.train.optimizer == "sgd" ? 4 : 5;
   std::int64_t bytes = 0;
-  const auto network = make_network({.model = config.model.name, .classes = classes});
-  for (const torch::Tensor& parameter : network->parameters())
-    bytes += static_cast<std::int64_t>(parameter.nbytes());
+  try {
+    const auto network = make_network({.model = config.model.name, .classes = classes});
+    for (const torch::Tensor& parameter : network->parameters())
+      bytes += static_cast<std::int64_t>(parameter.nbytes());
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+    return std::nullopt;
+  }
   return copies * bytes + kAtWork;
 }
 

@@ -24,8 +24,9 @@ autotune::MemoryAccount account_of(const Config& config, int classes, std::int64
 /// where not even small ones are sure to fit in what the machine or control group leaves.
 std::optional<autotune::MemoryAccount> account_of_one(const Config& config, int classes,
                                                       std::int64_t boxes);
-/// What a step on small images takes at the most, beside the program.
-std::int64_t bytes_of_small_step(const Config& config, int classes);
+/// What a step on small images takes at the most, beside the program; empty where not even the
+/// weights fit.
+std::optional<std::int64_t> bytes_of_small_step(const Config& config, int classes);
 
 /// As a table; `layers`: how many of the largest layers are listed one by one.
 std::string account_table(const autotune::MemoryAccount& account, std::size_t layers);

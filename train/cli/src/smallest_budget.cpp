@@ -29,12 +29,7 @@ std::optional<std::int64_t> step_bytes(Config config, int classes) {
   if (config.train.activation_checkpointing == "auto") config.train.activation_checkpointing = "on";
   const auto one = account_of_one(config, classes, kBoxes);
   if (one) return one->total() - one->loader - one->runtime;
-  try {
-    return bytes_of_small_step(config, classes);
-  } catch (const std::exception& error) {
-    if (!is_out_of_memory(error)) throw;
-    return std::nullopt;
-  }
+  return bytes_of_small_step(config, classes);
 }
 
 std::string first_line(const std::exception& error) {
