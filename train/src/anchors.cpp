@@ -53,9 +53,10 @@ std::vector<BoxSize> evenly(std::span<const BoxSize> labels, std::size_t most) {
   return result;
 }
 
-/// Calls `visit(size, class)` for at most `max_labels` labels, evenly spread.
-template <typename Visit>
-void visit_labels(const Dataset& dataset, int image_size, std::int64_t max_labels, Visit&& visit) {
+}  // namespace
+
+std::vector<BoxSize> label_sizes(const Dataset& dataset, int image_size, std::int64_t max_labels) {
+  std::vector<BoxSize> result;
   RecordScratch scratch;
   std::int64_t total = 0, seen = 0;
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
@@ -70,32 +71,9 @@ void visit_labels(const Dataset& dataset, int image_size, std::int64_t max_label
     const auto h = static_cast<float>(known ? record.height : 1);
     const float scale = static_cast<float>(image_size) / std::max(w, h);
     for (const Box& box : record.boxes) {
-      if (seen++ % every == 0)
-        visit(BoxSize{box.width * w * scale, box.height * h * scale}, box.class_id);
+      if (seen++ % every == 0) result.push_back({box.width * w * scale, box.height * h * scale});
     }
   }
-}
-
-/// Of all levels in turn, in pixels.
-std::vector<BoxSize> anchors_of(const Detector& detector) {
-  const auto strides = detector.strides();
-  const auto scaled = detector.anchors().detach().to(torch::kCPU, torch::kFloat).contiguous();
-  std::vector<BoxSize> result;
-  for (std::int64_t l = 0; l < scaled.size(0); ++l) {
-    const auto stride = static_cast<float>(strides.at(static_cast<std::size_t>(l)));
-    for (std::int64_t a = 0; a < scaled.size(1); ++a)
-      result.push_back(
-          {scaled[l][a][0].item<float>() * stride, scaled[l][a][1].item<float>() * stride});
-  }
-  return result;
-}
-
-}  // namespace
-
-std::vector<BoxSize> label_sizes(const Dataset& dataset, int image_size, std::int64_t max_labels) {
-  std::vector<BoxSize> result;
-  visit_labels(dataset, image_size, max_labels,
-               [&](const BoxSize& size, std::int32_t) { result.push_back(size); });
   return result;
 }
 
@@ -160,7 +138,13 @@ AnchorCheck check_anchors(Detector& detector, std::span<const BoxSize> labels,
   const auto scaled = detector.anchors().detach().to(torch::kCPU, torch::kFloat).clone();
   const std::int64_t levels = scaled.size(0), per_level = scaled.size(1);
   AnchorCheck check;
-  check.anchors = anchors_of(detector);
+  for (std::int64_t l = 0; l < levels; ++l) {
+    const auto stride = static_cast<float>(strides.at(static_cast<std::size_t>(l)));
+    for (std::int64_t a = 0; a < per_level; ++a) {
+      check.anchors.push_back(
+          {scaled[l][a][0].item<float>() * stride, scaled[l][a][1].item<float>() * stride});
+    }
+  }
   check.before = check.after = measure_anchors(labels, check.anchors, options.anchor_t);
   if (labels.empty() || check.before.recall > options.min_recall) return check;
   const auto fitted = fit_anchors(labels, static_cast<int>(levels * per_level), options);
@@ -177,35 +161,6 @@ AnchorCheck check_anchors(Detector& detector, std::span<const BoxSize> labels,
   check.replaced = true;
   check.anchors = fitted;
   return check;
-}
-
-torch::Tensor class_shares(const Detector& detector, const Dataset& dataset, int image_size,
-                           double anchor_t, double scale) {
-  constexpr std::int64_t kMaxLabels = 200000;
-  constexpr int kScales = 5;
-  constexpr double kOfAll = 0.01;  // part that the shares among all labels have of an anchor's
-  const std::vector<BoxSize> anchors = anchors_of(detector);
-  const int classes = detector.classes();
-  torch::Tensor all = torch::ones({classes}, torch::kDouble);  // one imagined label of each class
-  torch::Tensor reached = torch::zeros({std::ssize(anchors), classes}, torch::kDouble);
-  auto in_all = all.accessor<double, 1>();
-  auto counts = reached.accessor<double, 2>();
-  visit_labels(dataset, image_size, kMaxLabels, [&](const BoxSize& size, std::int32_t id) {
-    if (id < 0 || id >= classes) return;
-    in_all[id] += 1;
-    for (int s = 0; s < kScales; ++s) {
-      const auto factor = static_cast<float>(1 + scale * (2.0 * s / (kScales - 1) - 1));
-      const BoxSize seen{size.width * factor, size.height * factor};
-      for (std::size_t a = 0; a < anchors.size(); ++a)
-        if (static_cast<double>(closeness(seen, anchors[a])) > 1 / anchor_t)
-          counts[static_cast<std::int64_t>(a)][id] += 1.0 / kScales;
-    }
-  });
-  all /= all.sum();
-  const torch::Tensor labels = reached.sum(1, true);
-  const torch::Tensor own = (reached + all) / (labels + 1);
-  return ((1 - kOfAll) * own + kOfAll * all)
-      .view({detector.anchors().size(0), detector.anchors().size(1), classes});
 }
 
 }  // namespace brim

@@ -65,7 +65,7 @@ class YoloNetwork : public Detector {
     torch::NoGradGuard no_grad;
     head_->anchors.copy_(anchors);
   }
-  void set_class_priors(const Tensor& shares) override {
+  void set_class_priors(const std::vector<double>& shares) override {
     head_->set_class_priors(shares);
   }
 

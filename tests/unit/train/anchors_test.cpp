@@ -22,18 +22,16 @@ std::vector<BoxSize> labels_around(std::span<const BoxSize> centers, int each, s
 
 class FixedDetector : public Detector {
  public:
-  explicit FixedDetector(int classes = 1) : classes_(classes) {}
   NetworkOutput forward(const torch::Tensor&) override { return {}; }
-  int classes() const override { return classes_; }
+  int classes() const override { return 1; }
   int max_stride() const override { return 32; }
   const std::string& name() const override { return name_; }
   std::vector<double> strides() const override { return {8, 16, 32}; }
   torch::Tensor anchors() const override { return anchors_; }
   void set_anchors(const torch::Tensor& anchors) override { anchors_ = anchors; }
-  void set_class_priors(const torch::Tensor&) override {}
+  void set_class_priors(const std::vector<double>&) override {}
 
  private:
-  int classes_;
   std::string name_ = "fixed";
   torch::Tensor anchors_ =
       torch::tensor({1.25, 1.625, 2.0, 3.75, 4.125, 2.875, 1.875, 3.8125, 3.875, 2.8125, 3.6875,
@@ -60,38 +58,6 @@ class TwoImages : public Dataset {
   std::vector<std::string> names_{"a"};
   std::vector<Box> boxes_{{0, 0.5f, 0.5f, 0.5f, 0.5f}};
 };
-
-/// Thirty small squares of class 0 and ten large ones of class 1, each in an image of 640 pixels.
-class SmallAndLarge final : public TwoImages {
- public:
-  std::int64_t size() const override { return 40; }
-  Record record(std::int64_t index, RecordScratch&) const override {
-    Record r;
-    r.width = r.height = 640;
-    r.boxes = index < 30 ? small_ : large_;
-    return r;
-  }
-
- private:
-  std::vector<Box> small_{{0, 0.5f, 0.5f, 13 / 640.0f, 13 / 640.0f}};
-  std::vector<Box> large_{{1, 0.5f, 0.5f, 300 / 640.0f, 300 / 640.0f}};
-};
-
-TEST(Anchors, KnowTheClassesThatTheyMeet) {
-  const FixedDetector detector(2);
-  const auto share = [&](double scale, int level, int anchor) {
-    const torch::Tensor shares = class_shares(detector, SmallAndLarge(), 640, 4, scale);
-    EXPECT_TRUE(shares.sum(2).allclose(torch::ones({3, 3}, torch::kDouble)));
-    return shares[level][anchor][0].item<double>();
-  };
-  EXPECT_GT(share(0, 0, 0), 0.97);  // 10x13
-  EXPECT_LT(share(0, 0, 0), 1);
-  EXPECT_LT(share(0, 2, 2), 0.1);  // 373x326
-  EXPECT_GT(share(0, 2, 2), 0);
-  // 30x61 reaches nothing but what an augmentation enlarges by a half.
-  EXPECT_DOUBLE_EQ(share(0, 1, 0), 31.0 / 42);
-  EXPECT_GT(share(0.5, 1, 0), 0.9);
-}
 
 TEST(Anchors, LabelSizesAreThoseAfterTheResize) {
   const TwoImages dataset;

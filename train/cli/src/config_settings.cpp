@@ -17,7 +17,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"model.weights", &c.model.weights, "state_dict or checkpoint to start from", ""},
       {"model.freeze", &c.model.freeze, "first layers that stay as they are", "0.."},
       {"model.class_prior", &c.model.class_prior,
-       "anchors of a new detector start with the classes that they meet; false: all alike", ""},
+       "a new detector starts with each class as likely as the labels say; false: all alike", ""},
       {"model.auto_anchor", &c.model.auto_anchor, "check anchors against the labels and refit when they miss", ""},
 
       {"train.epochs", &c.train.epochs, "passes over the data", "1.."},

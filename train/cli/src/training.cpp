@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "brim/dataloader/torch/device.h"
 #include "brim/train/anchors.h"
@@ -92,10 +93,14 @@ void transfer_weights(Network& network, const std::string& path, Console& consol
   console.print(fmt::format("{}: transferred {}", path, report.summary()));
 }
 
+/// Shares of all labels with one imagined label more of each class, so that none is impossible.
 void set_class_priors(const Config& config, Detector& detector, const Dataset& dataset) {
   if (!config.model.class_prior || config.data.class_weighted || detector.classes() < 2) return;
-  detector.set_class_priors(class_shares(detector, dataset, static_cast<int>(config.train.img),
-                                         config.loss.anchor_t, config.augment.scale));
+  std::vector<double> shares = labels_per_class(dataset);
+  const double labels = std::accumulate(shares.begin(), shares.end(), 0.0);
+  if (labels == 0) return;
+  for (double& share : shares) share = (share + 1) / (labels + std::ssize(shares));
+  detector.set_class_priors(shares);
 }
 
 void check_network_anchors(const Config& config, Detector& detector, const Dataset& dataset,
@@ -134,16 +139,10 @@ std::shared_ptr<Network> build_network(const Config& config, const Dataset& data
                                                       network->max_stride()));
   }
   auto* detector = dynamic_cast<Detector*>(network.get());
-  const auto check = [&] {
-    if (detector != nullptr && config.model.auto_anchor)
-      check_network_anchors(config, *detector, dataset, console);
-  };
-  const bool is_new = config.model.weights.empty();
-  if (is_new) check();
   if (detector != nullptr) set_class_priors(config, *detector, dataset);
-  if (is_new) return network;
-  transfer_weights(*network, config.model.weights, console);
-  check();
+  if (!config.model.weights.empty()) transfer_weights(*network, config.model.weights, console);
+  if (detector != nullptr && config.model.auto_anchor)
+    check_network_anchors(config, *detector, dataset, console);
   return network;
 }
 

@@ -52,10 +52,4 @@ struct AnchorCheck {
 AnchorCheck check_anchors(Detector& detector, std::span<const BoxSize> labels,
                           const AnchorOptions& options = {});
 
-/// Of the labels that an anchor reaches, at scales evenly spread over 1 +/- `scale` of those of
-/// label_sizes(), the share of each class: [levels, anchors per level, classes], none of them 0
-/// or 1. An anchor that hardly reaches a label takes the shares among all labels.
-torch::Tensor class_shares(const Detector& detector, const Dataset& dataset, int image_size,
-                           double anchor_t = AnchorOptions{}.anchor_t, double scale = 0);
-
 }  // namespace brim
