@@ -28,25 +28,24 @@ std::string index_directory(const Config& config) {
   return cache.empty() ? "" : cache + "/index";
 }
 
-/// Calls `visit(class)` for every label of sample `index`.
-template <typename Visit>
-void for_each_label(const Dataset& dataset, std::int64_t index, RecordScratch& scratch,
-                    Visit&& visit) {
-  const Record record = dataset.record(index, scratch);
-  for (const Box& box : record.boxes) visit(static_cast<std::size_t>(box.class_id));
-  if (record.class_id >= 0) visit(static_cast<std::size_t>(record.class_id));
-}
-
 /// Weights that make every class equally likely: a sample weighs the sum over its labels of
 /// 1 / (labels of that class); an unlabelled one as the lightest labelled one.
 std::vector<double> balanced_weights(const Dataset& dataset) {
-  const std::vector<double> labels = labels_per_class(dataset);
   RecordScratch scratch;
+  std::vector<double> labels(dataset.class_names().size(), 0.0);
+  const auto for_each_label = [&](std::int64_t index, auto&& visit) {
+    const Record record = dataset.record(index, scratch);
+    for (const Box& box : record.boxes) visit(static_cast<std::size_t>(box.class_id));
+    if (record.class_id >= 0) visit(static_cast<std::size_t>(record.class_id));
+  };
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    for_each_label(i, [&](std::size_t id) { labels.at(id) += 1; });
+  }
   std::vector<double> weights(static_cast<std::size_t>(dataset.size()), 0.0);
   double lightest = 0;
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
     double& weight = weights[static_cast<std::size_t>(i)];
-    for_each_label(dataset, i, scratch, [&](std::size_t id) { weight += 1 / labels[id]; });
+    for_each_label(i, [&](std::size_t id) { weight += 1 / labels[id]; });
     if (weight > 0 && (lightest == 0 || weight < lightest)) lightest = weight;
   }
   for (double& weight : weights) weight = weight > 0 ? weight : std::max(lightest, 1e-12);
@@ -109,14 +108,6 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int 
   options.part = part;
   options.parts = parts;
   return open_dataset(config.data.path, options);
-}
-
-std::vector<double> labels_per_class(const Dataset& dataset) {
-  RecordScratch scratch;
-  std::vector<double> labels(dataset.class_names().size(), 0.0);
-  for (std::int64_t i = 0; i < dataset.size(); ++i)
-    for_each_label(dataset, i, scratch, [&](std::size_t id) { labels.at(id) += 1; });
-  return labels;
 }
 
 std::int64_t stride_of(const std::string& model) {

@@ -28,9 +28,6 @@ std::shared_ptr<const Dataset> open_data(const Config& config, Split split, int 
 /// What sides of images are multiples of, by the model's name: of a detector of the user's own the
 /// most that there is.
 std::int64_t stride_of(const std::string& model);
-
-/// How many labels each class has.
-std::vector<double> labels_per_class(const Dataset& dataset);
 /// The longest side of a training image: with multi-scale half as much again, brought up to a
 /// multiple of the network's stride.
 std::int64_t largest_side(const Config& config);

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "brim/dataloader/torch/device.h"
 #include "brim/train/anchors.h"
 #include "brim/train/classification_loss.h"
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/detection_loss.h"
+#include "brim/train/plots.h"
 #include "brim/train/schedule.h"
 #include "brim/train/weights.h"
 #include "experiment.h"
@@ -96,10 +96,12 @@ void transfer_weights(Network& network, const std::string& path, Console& consol
 /// Shares of all labels with one imagined label more of each class, so that none is impossible.
 void set_class_priors(const Config& config, Detector& detector, const Dataset& dataset) {
   if (!config.model.class_prior || config.data.class_weighted || detector.classes() < 2) return;
-  std::vector<double> shares = labels_per_class(dataset);
-  const double labels = std::accumulate(shares.begin(), shares.end(), 0.0);
-  if (labels == 0) return;
-  for (double& share : shares) share = (share + 1) / (labels + std::ssize(shares));
+  const LabelStatistics labels = label_statistics(dataset);
+  if (labels.boxes == 0) return;
+  std::vector<double> shares;
+  for (const auto of_class : labels.per_class)
+    shares.push_back(static_cast<double>(of_class + 1) /
+                     static_cast<double>(labels.boxes + detector.classes()));
   detector.set_class_priors(shares);
 }
 
