@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "adaptive_source.h"
 #include "brim/cache/memory_monitor.h"
@@ -342,7 +343,11 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const std::string folder = make_run_folder(config, ranks);
   const Config wished = config;
   take_share(config, ranks);
-  decide_cudnn_search(config, data->size());
+  decide_by_length(config, std::reduce(whole.images.begin(), whole.images.end()));
+  if (const std::int64_t fewer = nominal_batch(config.train), usual = nominal_batch({});
+      wished.train.nominal_batch != config.train.nominal_batch && fewer < usual)
+    console.print(fmt::format("a short run: the optimiser steps after {} images instead of {}",
+                              fewer, usual));
 
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);

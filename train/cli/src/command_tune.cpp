@@ -69,7 +69,7 @@ void draw(const TunedBatch& tuned, const std::string& path) {
 
 void tune(Program& program, Config config, Memory memory, bool as_json) {
   const auto data = open_data(config, Split::Train);
-  decide_cudnn_search(config, data->size());
+  decide_by_length(config, data->size());
   show_warnings(*data, program.console);
   const Task task = task_of(config, *data);
   const std::string folder =

@@ -36,7 +36,7 @@ struct TrainSettings {
   std::string warmup_bias_lr = "auto";
   bool cosine = false;
   std::string decay = "epoch";
-  std::int64_t nominal_batch = 64;
+  std::string nominal_batch = "auto";
   double clip_norm = 10.0;
   std::string precision = "auto";
   std::string activation_checkpointing = "auto";

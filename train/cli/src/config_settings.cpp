@@ -33,7 +33,7 @@ std::vector<Setting> settings_of(Config& c) {
       {"train.warmup_bias_lr", &c.train.warmup_bias_lr, "learning rate of biases at the start of warm-up; auto: 0.1 with sgd, lr0 with adam and adamw", ""},
       {"train.cosine", &c.train.cosine, "cosine instead of linear decay", ""},
       {"train.decay", &c.train.decay, "when the learning rate falls: after each epoch, at each step, or one epoch late as YOLOv5 does", "epoch|step|epoch_late"},
-      {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images", "1.."},
+      {"train.nominal_batch", &c.train.nominal_batch, "gradients are accumulated up to this many images; auto: 64, in short runs fewer", ""},
       {"train.clip_norm", &c.train.clip_norm, "largest total gradient norm; 0: no clipping", "0.."},
       {"train.precision", &c.train.precision, "arithmetic of forward and backward; auto: fp16 on a GPU, fp32 on the CPU", "fp32|bf16|fp16|auto"},
       {"train.activation_checkpointing", &c.train.activation_checkpointing, "recompute activations in the backward pass: a third more work, much less memory; auto: when memory runs short", "auto|on|off"},

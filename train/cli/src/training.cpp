@@ -13,6 +13,7 @@
 #include "brim/train/schedule.h"
 #include "brim/train/weights.h"
 #include "experiment.h"
+#include "tuning.h"
 
 namespace brim::cli {
 
@@ -30,13 +31,38 @@ void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& 
   torch::manual_seed(static_cast<std::uint64_t>(config.train.seed));
 }
 
-void decide_cudnn_search(Config& config, std::int64_t images) {
+namespace {
+
+constexpr std::int64_t kNominalBatch = 64;  // YOLOv5's
+
+/// SGD's momentum averages over 16 optimiser steps, and warm-up takes its own: a run needs many
+/// times that. It gets 1000 of them where steps of as few as 16 images can give them.
+std::int64_t nominal_batch_of(std::int64_t images, std::int64_t batch) {
+  constexpr std::int64_t kSmallest = 16, kSteps = 1000;
+  std::int64_t nominal = kNominalBatch;
+  while (nominal > kSmallest && images < kSteps * nominal) nominal /= 2;
+  return std::max(nominal, std::min(batch, kNominalBatch));
+}
+
+}  // namespace
+
+void decide_by_length(Config& config, std::int64_t images) {
   // yolov5s at 640 on an H200: 8 s for each size of batch, which then takes 48.1 instead of 50.5
   // ms.
-  constexpr std::int64_t kPaysFrom = 500'000;
-  if (config.train.cudnn_search != "auto") return;
-  const bool pays = !config.train.multi_scale && images * config.train.epochs > kPaysFrom;
-  config.train.cudnn_search = pays ? "on" : "off";
+  constexpr std::int64_t kSearchPaysFrom = 500'000;
+  TrainSettings& train = config.train;
+  const std::int64_t in_all = images * train.epochs;
+  if (train.cudnn_search == "auto")
+    train.cudnn_search = !train.multi_scale && in_all > kSearchPaysFrom ? "on" : "off";
+  if (count_or_auto(train.nominal_batch, "train.nominal_batch") == kAuto)
+    train.nominal_batch = std::to_string(nominal_batch_of(in_all, plain_batch(config)));
+}
+
+std::int64_t nominal_batch(const TrainSettings& train) {
+  const std::int64_t batch = count_or_auto(train.nominal_batch, "train.nominal_batch");
+  if (batch == 0)
+    throw Error("expected at least one image, found 0", {.key = "train.nominal_batch"});
+  return batch == kAuto ? kNominalBatch : batch;
 }
 
 void prepare_device(const Config& config) {
@@ -184,7 +210,7 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.epochs = static_cast<int>(train.epochs);
   options.max_steps = train.max_steps;
   options.batch_size = batch;
-  options.nominal_batch = train.nominal_batch;
+  options.nominal_batch = nominal_batch(train);
   options.optimizer = {.kind = parse_optimizer(train.optimizer, "train.optimizer"),
                        .momentum = train.momentum,
                        .weight_decay = train.weight_decay};
@@ -198,7 +224,7 @@ TrainOptions training_options(const Config& config, const Network& network, cons
                                     .decay = decay_of(train),
                                     .epochs = train.epochs,
                                     .batch_size = batch,
-                                    .nominal_batch = train.nominal_batch});
+                                    .nominal_batch = nominal_batch(train)});
   options.ema.decay = train.ema ? options.ema.decay : 0;
   options.precise_bn = train.precise_bn;
   options.clip_norm = train.clip_norm;

@@ -22,8 +22,11 @@ void prepare_compute(const Config& config, const std::shared_ptr<MemoryBudget>& 
 /// What holds for all work on the configured device: its memory limit, measured algorithms. Takes
 /// some of a GPU's memory itself: not before a probe process has had a look at it.
 void prepare_device(const Config& config);
-/// Decides train.cudnn_search for a run over `images` per epoch, where it is auto.
-void decide_cudnn_search(Config& config, std::int64_t images);
+/// Decides what depends on the length of a run over `images` per epoch, where it is auto:
+/// train.cudnn_search and train.nominal_batch.
+void decide_by_length(Config& config, std::int64_t images);
+/// Images per optimiser step that are aimed at; 64 while it is auto.
+std::int64_t nominal_batch(const TrainSettings& train);
 
 torch::Device device_of(const Config& config);
 

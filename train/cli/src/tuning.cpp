@@ -185,7 +185,7 @@ autotune::Goal goal_of(const Config& config, const Dataset& dataset, Task task,
   } else {
     goal.safety = 1 - (1 - goal.safety) * share_of_memory(config);  // of what the probe finds
   }
-  goal.nominal_batch = config.train.nominal_batch;
+  goal.nominal_batch = nominal_batch(config.train);
   goal.fixed_batch = plain_batch(config);
   return goal;
 }
