@@ -37,17 +37,6 @@ DetectHead::DetectHead(int classes, const Tensor& anchors_in_pixels, std::vector
   register_module("m", list);
 }
 
-void DetectHead::set_class_priors(const std::vector<double>& shares) {
-  TORCH_CHECK(std::ssize(shares) == values_ - 5, "a share for each of ", values_ - 5,
-              " classes expected, found ", shares.size());
-  torch::NoGradGuard no_grad;
-  for (const torch::nn::Conv2d& level : m_) {
-    Tensor bias = level->bias.view({-1, values_});
-    for (std::size_t c = 0; c < shares.size(); ++c)
-      bias.select(1, 5 + static_cast<std::int64_t>(c)).fill_(std::log(shares[c] / (1 - shares[c])));
-  }
-}
-
 NetworkOutput DetectHead::forward(const std::vector<Tensor>& maps) {
   NetworkOutput output;
   const std::int64_t per_level = anchors.size(1);

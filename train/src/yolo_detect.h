@@ -20,7 +20,6 @@ class DetectHead : public torch::nn::Module {
   DetectHead(int classes, const torch::Tensor& anchors, std::vector<double> strides,
              const std::vector<std::int64_t>& channels);
   NetworkOutput forward(const std::vector<torch::Tensor>& maps);
-  void set_class_priors(const std::vector<double>& shares);
 
   const std::vector<double>& strides() const { return strides_; }
   torch::Tensor anchors;  ///< in units of the strides

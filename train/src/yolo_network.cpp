@@ -65,9 +65,6 @@ class YoloNetwork : public Detector {
     torch::NoGradGuard no_grad;
     head_->anchors.copy_(anchors);
   }
-  void set_class_priors(const std::vector<double>& shares) override {
-    head_->set_class_priors(shares);
-  }
 
  private:
   std::string name_;

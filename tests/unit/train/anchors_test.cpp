@@ -29,7 +29,6 @@ class FixedDetector : public Detector {
   std::vector<double> strides() const override { return {8, 16, 32}; }
   torch::Tensor anchors() const override { return anchors_; }
   void set_anchors(const torch::Tensor& anchors) override { anchors_ = anchors; }
-  void set_class_priors(const std::vector<double>&) override {}
 
  private:
   std::string name_ = "fixed";

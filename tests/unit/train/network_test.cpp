@@ -115,19 +115,6 @@ TEST(YoloNetwork, TakesOtherAnchors) {
   EXPECT_THROW(detector.set_anchors(wished[0]), std::exception);
 }
 
-TEST(YoloNetwork, StartsWithTheClassesItIsTold) {
-  const auto network = make_network({.model = "yolov5n", .classes = 3});
-  auto& detector = dynamic_cast<Detector&>(*network);
-  detector.set_class_priors({0.05, 0.9, 0.05});
-  for (const char* level : {"model.24.m.0.bias", "model.24.m.1.bias", "model.24.m.2.bias"}) {
-    const torch::Tensor bias = network->named_parameters()[level].detach().view({3, 8});
-    const torch::Tensor told = torch::sigmoid(bias.slice(1, 5));
-    EXPECT_TRUE(torch::allclose(told, torch::tensor({0.05F, 0.9F, 0.05F}).expand({3, 3})));
-    EXPECT_LT(bias.select(1, 4).max().item<double>(), -3);  // objectness is left alone
-  }
-  EXPECT_THROW(detector.set_class_priors({0.5, 0.5}), std::exception);
-}
-
 TEST(YoloNetwork, LevelsAreViewsInTrainingAndPredictionsCoverThemInEvaluation) {
   const auto network = make_network({.model = "yolov5n", .classes = 2});
   const torch::Tensor images = torch::rand({2, 3, 64, 96});

@@ -23,7 +23,6 @@ struct ModelSettings {
   std::string weights{};
   std::int64_t freeze = 0;
   bool auto_anchor = true;
-  bool class_prior = true;
 };
 
 struct TrainSettings {

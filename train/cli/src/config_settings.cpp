@@ -16,8 +16,6 @@ std::vector<Setting> settings_of(Config& c) {
       {"model.name", &c.model.name, "yolov5{n,s,m,l,x}[6], resnet{18,34,50,101} or a model YAML", ""},
       {"model.weights", &c.model.weights, "state_dict or checkpoint to start from", ""},
       {"model.freeze", &c.model.freeze, "first layers that stay as they are", "0.."},
-      {"model.class_prior", &c.model.class_prior,
-       "a new detector starts with each class as likely as the labels say; false: all alike", ""},
       {"model.auto_anchor", &c.model.auto_anchor, "check anchors against the labels and refit when they miss", ""},
 
       {"train.epochs", &c.train.epochs, "passes over the data", "1.."},

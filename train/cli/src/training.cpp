@@ -9,7 +9,6 @@
 #include "brim/train/classification_loss.h"
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/detection_loss.h"
-#include "brim/train/plots.h"
 #include "brim/train/schedule.h"
 #include "brim/train/weights.h"
 #include "experiment.h"
@@ -119,18 +118,6 @@ void transfer_weights(Network& network, const std::string& path, Console& consol
   console.print(fmt::format("{}: transferred {}", path, report.summary()));
 }
 
-/// Shares of all labels with one imagined label more of each class, so that none is impossible.
-void set_class_priors(const Config& config, Detector& detector, const Dataset& dataset) {
-  if (!config.model.class_prior || config.data.class_weighted || detector.classes() < 2) return;
-  const LabelStatistics labels = label_statistics(dataset);
-  if (labels.boxes == 0) return;
-  std::vector<double> shares;
-  for (const auto of_class : labels.per_class)
-    shares.push_back(static_cast<double>(of_class + 1) /
-                     static_cast<double>(labels.boxes + detector.classes()));
-  detector.set_class_priors(shares);
-}
-
 void check_network_anchors(const Config& config, Detector& detector, const Dataset& dataset,
                            Console& console) {
   const int size = static_cast<int>(config.train.img);
@@ -167,7 +154,6 @@ std::shared_ptr<Network> build_network(const Config& config, const Dataset& data
                                                       network->max_stride()));
   }
   auto* detector = dynamic_cast<Detector*>(network.get());
-  if (detector != nullptr) set_class_priors(config, *detector, dataset);
   if (!config.model.weights.empty()) transfer_weights(*network, config.model.weights, console);
   if (detector != nullptr && config.model.auto_anchor)
     check_network_anchors(config, *detector, dataset, console);

@@ -68,10 +68,6 @@ class Detector : public Network {
   /// [levels, anchors per level, 2], in units of the level's stride (as in the state_dict).
   virtual torch::Tensor anchors() const = 0;
   virtual void set_anchors(const torch::Tensor& anchors) = 0;
-  /// Before training: what the head says of classes while it knows nothing else. `shares`: of all
-  /// labels, one per class, between 0 and 1; a class's bias becomes log(p / (1 - p)) (the prior of
-  /// Lin et al., "Focal Loss for Dense Object Detection", section 4.1, for each class).
-  virtual void set_class_priors(const std::vector<double>& shares) = 0;
 };
 
 struct NetworkOptions {
