@@ -19,6 +19,7 @@
 #include "brim/train/allocation_trace.h"
 #include "brim/train/compat.h"
 #include "brim/train/cpu_allocator.h"
+#include "brim/train/surviving_step.h"
 
 namespace brim::autotune::detail {
 namespace {
@@ -123,9 +124,11 @@ Measurement measure_with(Meter meter, std::int64_t batch,
   Measurement result;
   result.batch = batch;
   result.outcome = Outcome::Fits;
+  brim::detail::BackwardQueue backward_queue;
   try {
     run(result);
   } catch (const std::exception& error) {
+    backward_queue.clear();
     if constexpr (std::is_same_v<Meter, HostMeter>) meter.failed(result);
     if (!is_out_of_memory(error)) throw;
     result.outcome = Outcome::OutOfMemory;

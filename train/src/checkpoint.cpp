@@ -96,7 +96,7 @@ detail::StateSections sections_of(const Checkpoint& checkpoint) {
   json about = to_json(checkpoint.info);
   about["format"] = kFormat;
   about["checksum"] = checksum(checkpoint);
-  file.emplace_back("brim", about.dump());
+  file.emplace_back("brim", about.dump(-1, ' ', false, json::error_handler_t::replace));
   return file;
 }
 
@@ -106,6 +106,10 @@ detail::StateSections sections_of(const Checkpoint& checkpoint) {
 }
 
 std::vector<char> read_all(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    throw Error("is a folder, expected a checkpoint", {.file = path},
+                "name its last.pt or best.pt");
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in)
     throw Error(std::string("cannot open checkpoint: ") + std::strerror(errno), {.file = path});

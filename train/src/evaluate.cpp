@@ -29,6 +29,14 @@ std::vector<std::vector<LabelledBox>> labels_of(const TensorBatch& batch) {
   return labels;
 }
 
+/// Rows of the samples that stand for themselves and not for a bad file.
+torch::Tensor own_samples(const TensorBatch& batch) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t i = 0; i < batch.size(); ++i)
+    if (std::ssize(batch.samples) <= i || !batch.samples[i].replaced) rows.push_back(i);
+  return torch::tensor(rows, torch::kLong);
+}
+
 torch::Tensor tensor_of(const std::vector<std::int64_t>& numbers) {
   return torch::tensor(numbers, torch::kLong);
 }
@@ -55,6 +63,11 @@ class Collector {
     const std::vector<std::vector<LabelledBox>> labels = labels_of(batch);
     for (std::size_t i = 0; i < found.size(); ++i) {
       for (Detection& one : found[i]) one.box = to_original(one.box, batch.samples[i].placement);
+      // What took a bad file's place counts where it stands itself.
+      if (batch.samples[i].replaced) {
+        detection_.add({}, {});
+        continue;
+      }
       detection_.add(found[i], labels[i]);
       confusion_.add(found[i], labels[i]);
     }
@@ -63,7 +76,11 @@ class Collector {
   }
 
   void add_classes(const TensorBatch& batch, const torch::Tensor& logits) {
-    if (batch.class_ids.defined()) classification_.add(logits, batch.class_ids);
+    if (batch.class_ids.defined()) {
+      const torch::Tensor rows = own_samples(batch).to(logits.device());
+      classification_.add(logits.index_select(0, rows),
+                          batch.class_ids.index_select(0, rows.to(batch.class_ids.device())));
+    }
     if (options_.on_batch) options_.on_batch({batch, {}, logits});
   }
 
@@ -176,7 +193,7 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
     NetworkOutput output = output_of(network, *batch, options, part);
     if (options.precision != Precision::Fp32) output = detail::in_float(std::move(output));
     result.forward_seconds += forward.seconds();
-    result.images += batch->size();
+    result.images += own_samples(*batch).size(0);
     if (options.objective != nullptr) collector.add_losses(*batch, output);
     if (result.task == Task::Detect) {
       collector.add_detections(*batch, output);

@@ -1,10 +1,13 @@
 #include "brim/train/observer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
 
 #include "brim/cache/error.h"
 
@@ -24,35 +27,58 @@ std::string number(double value) {
   return text;
 }
 
+/// Columns are those of the file's header: a run that goes on may have others.
 class CsvWriter final : public Observer {
  public:
-  explicit CsvWriter(const std::string& path)
-      : path_(path), has_header_(std::filesystem::exists(path)), out_(open_for_append(path)) {}
+  explicit CsvWriter(const std::string& path) : path_(path) {
+    std::ifstream before(path);
+    std::string header, column;
+    std::getline(before, header);
+    for (std::istringstream names(header); std::getline(names, column, ',');)
+      columns_.push_back(column);
+    out_ = open_for_append(path);
+  }
 
   void on_start(const RunInfo& info) override { components_ = info.component_names; }
 
   void on_epoch(const EpochEvent& event) override {
-    if (!has_header_) write_header(event);
-    has_header_ = true;
-    out_ << event.epoch;
-    for (const double value : event.mean_components) out_ << ',' << number(value);
-    for (const auto& [name, value] : event.evaluation.metrics) out_ << ',' << number(value);
-    for (const double rate : event.rates) out_ << ',' << number(rate);
-    out_ << '\n';
+    const std::vector<Cell> cells = cells_of(event);
+    if (columns_.empty()) {
+      for (const auto& [name, text] : cells) columns_.push_back(name);
+      write(columns_);
+    }
+    std::vector<std::string> row;
+    for (const std::string& column : columns_) {
+      const auto cell = std::find_if(cells.begin(), cells.end(),
+                                     [&](const Cell& c) { return c.first == column; });
+      row.push_back(cell == cells.end() ? "" : cell->second);
+    }
+    write(row);
     out_.flush();
     if (!out_) throw Error("cannot write", {.file = path_}, "is the disk full?");
   }
 
  private:
-  void write_header(const EpochEvent& event) {
-    out_ << "epoch";
-    for (const std::string& name : components_) out_ << ",train/" << name;
-    for (const auto& [name, value] : event.evaluation.metrics) out_ << ",metrics/" << name;
-    out_ << ",x/lr0,x/lr1,x/lr2\n";
+  using Cell = std::pair<std::string, std::string>;  // column, text
+
+  std::vector<Cell> cells_of(const EpochEvent& event) const {
+    std::vector<Cell> cells{{"epoch", std::to_string(event.epoch)}};
+    for (std::size_t i = 0; i < components_.size() && i < event.mean_components.size(); ++i)
+      cells.emplace_back("train/" + components_[i], number(event.mean_components[i]));
+    for (const auto& [name, value] : event.evaluation.metrics)
+      cells.emplace_back("metrics/" + name, number(value));
+    for (std::size_t i = 0; i < event.rates.size(); ++i)
+      cells.emplace_back("x/lr" + std::to_string(i), number(event.rates[i]));
+    return cells;
+  }
+
+  void write(const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < cells.size(); ++i) out_ << (i == 0 ? "" : ",") << cells[i];
+    out_ << '\n';
   }
 
   std::string path_;
-  bool has_header_;
+  std::vector<std::string> columns_;
   std::ofstream out_;
   std::vector<std::string> components_;
 };
@@ -146,7 +172,7 @@ class JsonlWriter final : public Observer {
 
  private:
   void write(const json& line) {
-    out_ << line.dump() << '\n';
+    out_ << line.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
     out_.flush();
     if (!out_) throw Error("cannot write", {.file = path_}, "is the disk full?");
   }

@@ -43,6 +43,20 @@ void detail::with_memory(torch::Device device, const std::function<void()>& acti
   action();
 }
 
+detail::BackwardQueue::BackwardQueue() {
+  const torch::AutoGradMode recording(true);
+  leaf_ = torch::zeros({}, torch::requires_grad());
+  root_ = leaf_ + 1;
+}
+
+void detail::BackwardQueue::clear() {
+  try {
+    torch::autograd::grad({root_}, {leaf_}, {}, /*retain_graph=*/true);
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+  }
+}
+
 SurvivingStep::SurvivingStep(torch::nn::Module& network, torch::Device device,
                              const SurvivingStepOptions& options)
     : device_(device),
@@ -77,6 +91,7 @@ bool SurvivingStep::attempt(const TensorBatch& whole, std::int64_t part, const P
   } catch (const std::exception& error) {
     // Undone in any case: whoever catches an error finds the training as it was.
     snapshot_.restore();
+    backward_queue_.clear();
     if (!is_out_of_memory(error)) throw;
     const std::string text = error.what();
     why = text.substr(0, text.find('\n'));

@@ -190,7 +190,7 @@ void Trainer::Impl::end_epoch(BatchSource& source, const Evaluator& evaluator, b
       event.best = true;
     }
   }
-  save(event.best || !evaluator,
+  save(event.best || (!evaluator && best_epoch < 0),
        whole && options.save_period > 0 && epoch % options.save_period == 0);
   for (Observer* observer : observers) observer->on_epoch(event);
   train_seconds = wait_seconds = 0;

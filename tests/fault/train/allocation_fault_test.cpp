@@ -6,6 +6,7 @@
 
 #include "brim/train/cpu_allocator.h"
 #include "brim/train/detection_loss.h"
+#include "brim/train/surviving_step.h"
 #include "brim/train/trainer.h"
 #include "support/test_data.h"
 #include "support/tiny_training.h"
@@ -17,6 +18,7 @@ using brim::TrainOptions;
 
 /// Of a detector's step every so many-th allocation fails; BRIM_TEST_STRIDE=1 for each of them.
 constexpr std::int64_t kStride = 49;
+constexpr std::int64_t kSmall = 256 * 1024;  // bytes; activations of a step are many times that
 
 /// What a training has learnt, and how.
 struct Outcome {
@@ -163,6 +165,22 @@ TEST(AllocationFault, EveryAllocationOfASmallStepMayFail) {
   fail_everywhere(adam, 1);
 }
 
+std::vector<TensorBatch> detector_batches(int count) {
+  torch::Generator generator = at::detail::createCPUGenerator(11);
+  std::vector<TensorBatch> batches;
+  for (int i = 0; i < count; ++i) {
+    TensorBatch batch;
+    batch.images = torch::randint(256, {4, 3, 64, 64}, generator, torch::kByte)
+                       .contiguous(torch::MemoryFormat::ChannelsLast);
+    batch.targets = torch::rand({12, 6}, generator) * 0.4 + 0.2;
+    batch.targets.select(1, 0).copy_(torch::arange(12).floor_divide(3));
+    batch.targets.select(1, 1).copy_(torch::arange(12).remainder(3));
+    batch.number = i;
+    batches.push_back(batch);
+  }
+  return batches;
+}
+
 TEST(AllocationFault, AllocationsOfADetectorsStepMayFail) {
   Case c{.network = [] { return brim::make_network({.model = "yolov5n", .classes = 3}); },
          .objective =
@@ -172,21 +190,48 @@ TEST(AllocationFault, AllocationsOfADetectorsStepMayFail) {
                    brim::DetectionLossOptions{.image_size = 64});
              },
          .batches = {}};
-  torch::Generator generator = at::detail::createCPUGenerator(11);
-  for (int i = 0; i < 3; ++i) {
-    TensorBatch batch;
-    batch.images = torch::randint(256, {4, 3, 64, 64}, generator, torch::kByte)
-                       .contiguous(torch::MemoryFormat::ChannelsLast);
-    batch.targets = torch::rand({12, 6}, generator) * 0.4 + 0.2;
-    batch.targets.select(1, 0).copy_(torch::arange(12).floor_divide(3));
-    batch.targets.select(1, 1).copy_(torch::arange(12).remainder(3));
-    batch.number = i;
-    c.batches.push_back(batch);
-  }
+  c.batches = detector_batches(3);
   const auto stride = static_cast<std::int64_t>(brim::test::number_of("BRIM_TEST_STRIDE", kStride));
   fail_everywhere(c, stride);
   c.activations = brim::ActivationCheckpointing::On;
   fail_everywhere(c, stride);
+}
+
+/// LibTorch keeps what was left to do of a backward pass that failed.
+TEST(AllocationFault, NothingOfAStepThatFailedIsHeldWhileItIsRepeated) {
+  brim::install_cpu_allocator();
+  at::set_num_threads(1);
+  const auto network = brim::make_network({.model = "yolov5n", .classes = 3});
+  brim::DetectionLoss objective(dynamic_cast<brim::Detector&>(*network).anchors(), 3,
+                                brim::DetectionLossOptions{.image_size = 64});
+  const TensorBatch batch = detector_batches(1)[0];
+  std::vector<std::int64_t> live;  // when an attempt begins
+  const auto pass = [&](const brim::StepPart& part) {
+    if (part.first == 0) live.push_back(brim::allocator_statistics().live);
+    const auto output = network->forward(brim::normalize_images(part.batch.images));
+    objective.partial_loss(output, part.batch, part.whole).total.backward();
+  };
+  const auto step = [&](std::int64_t failing) {
+    for (const torch::Tensor& parameter : network->parameters())
+      parameter.mutable_grad() = torch::Tensor();
+    brim::SurvivingStep surviving(*network);
+    const std::int64_t before = brim::allocator_statistics().allocations;
+    live.clear();
+    brim::inject_allocation_failure(failing);
+    surviving.run(batch, pass);
+    brim::inject_allocation_failure(-1);
+    return brim::allocator_statistics().allocations - before;
+  };
+  step(-1);
+  const std::int64_t allocations = step(-1);
+  const auto stride = static_cast<std::int64_t>(brim::test::number_of("BRIM_TEST_STRIDE", kStride));
+  std::size_t repeated = 0;
+  for (std::int64_t index = 0; index < allocations; index += stride) {
+    step(index);
+    repeated += live.size() > 1 ? 1 : 0;
+    ASSERT_LE(live.back(), live.front() + kSmall) << "allocation " << index;
+  }
+  EXPECT_GT(repeated, 10U);
 }
 
 }  // namespace

@@ -122,6 +122,31 @@ TEST_F(BadInput, CorruptImageIsQuarantinedAndTheRunGoesOn) {
   EXPECT_EQ(read_file(image), before.substr(0, before.size() / 2)) << "user files stay as they are";
 }
 
+TEST_F(BadInput, CorruptValidationImageIsNamedAndInNoFigure) {
+  const std::string image = first_file("images/val", ".jpg");
+  fs::copy_file(image, fs::path(image).replace_filename("another.jpg"));
+  write_file(image, "this is not a picture");
+  const ProcessResult result = run_brim(train({"train.val=true", "loader.max_bad_fraction=0.9"}));
+  EXPECT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_THAT(result.error, AllOf(HasSubstr(fs::path(image).filename().string()),
+                                  HasSubstr("unreadable images of the validation data")));
+}
+
+TEST_F(BadInput, ClassesInAnotherOrderThanTheWeightsHave) {
+  ASSERT_EQ(run_brim(train()).exit_code, 0);
+  std::string yaml = read_file(data());
+  const std::size_t names = yaml.find("names:");
+  ASSERT_NE(names, std::string::npos);
+  const std::size_t first = yaml.find("t-shirt/top", names), second = yaml.find("trouser", names);
+  ASSERT_LT(first, second) << yaml;
+  yaml.replace(second, 7, "t-shirt/top");
+  yaml.replace(first, 11, "trouser");
+  write_file(data(), yaml);
+  expect_refused(run_brim({"val", "--data", data(), "--img", "64", "--weights",
+                           folder_.file("run/last.pt"), "--output", folder_.file("v")}),
+                 {"class 0 is", "hint:"});
+}
+
 TEST_F(BadInput, TooManyCorruptImagesEndTheRun) {
   for (const auto& entry : fs::recursive_directory_iterator(folder_.file("set/images/train"))) {
     if (entry.is_directory()) continue;

@@ -74,6 +74,25 @@ TEST(Evaluate, CountsBackgroundImagesAgainstTheDetector) {
   EXPECT_EQ(result.confusion->at(1, 2), 1);
 }
 
+TEST(Evaluate, LeavesOutWhatTookThePlaceOfABadFile) {
+  FixedDetector network(
+      torch::tensor({20.0F, 32.0F, 10.0F, 8.0F, 1.0F, 0.0F, 0.9F}).view({1, 1, 7}));
+  const torch::Tensor right =
+      torch::tensor({0.0F, 1.0F, 20.0F / 64, 0.5F, 10.0F / 64, 8.0F / 64}).view({1, 6});
+  std::vector<TensorBatch> batches{letterboxed(right), letterboxed(torch::zeros({0, 6}))};
+  batches[1].samples[0].replaced = true;
+  const brim::EvaluationResult result = brim::evaluate(network, *brim::make_batch_source(batches));
+  EXPECT_EQ(result.images, 1);
+  EXPECT_NEAR(result.detection.map50, 0.995, 1e-3);
+  EXPECT_EQ(result.confusion->at(1, 2), 0);
+
+  brim::test::TinyNetwork classifier;
+  auto pictures = brim::test::tiny_batches(1, 8);
+  pictures[0].samples.resize(8);
+  for (int i : {0, 3, 4}) pictures[0].samples[i].replaced = true;
+  EXPECT_EQ(brim::evaluate(classifier, *brim::make_batch_source(pictures)).images, 5);
+}
+
 TEST(Evaluate, CountsTopOneAndFiveAndTheLoss) {
   torch::manual_seed(2);
   brim::test::TinyNetwork network;

@@ -535,5 +535,20 @@ TEST(Trainer, WritesResultsThatAResumedRunAppendsTo) {
   EXPECT_NE(csv.find("\n1,"), std::string::npos);
   const std::string lines = brim::test::read_file(folder.file("metrics.jsonl"));
   EXPECT_NE(lines.find("\"event\":\"end\""), std::string::npos);
+
+  // Without an evaluation the columns stay where they are, and the best weights the best.
+  const std::string best = brim::test::read_file(folder.file("best.pt"));
+  Trainer trainer(network(), std::make_shared<TinyObjective>(), options(3, folder.path().string()));
+  trainer.resume(folder.file("last.pt"));
+  const auto more = brim::make_csv_writer(folder.file("results.csv"));
+  brim::Observer* observers[] = {more.get()};
+  trainer.fit(*brim::make_batch_source(batches), {}, observers);
+  const std::string longer = brim::test::read_file(folder.file("results.csv"));
+  ASSERT_TRUE(longer.starts_with(csv));
+  const std::string row = longer.substr(csv.size());
+  EXPECT_TRUE(row.starts_with("2,")) << row;
+  EXPECT_EQ(std::count(row.begin(), row.end(), ','), 5) << row;
+  EXPECT_NE(row.find(",,"), std::string::npos) << row;
+  EXPECT_EQ(brim::test::read_file(folder.file("best.pt")), best);
 }
 }  // namespace

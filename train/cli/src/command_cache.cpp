@@ -191,6 +191,7 @@ void add_cache_command(CLI::App& app, Program& program) {
   CLI::App* build = add("build", "Decodes a data set into a disk or LMDB cache", state->build);
   build->add_option("--split", state->split, "train, val or test");
   build->callback([&program, state] {
+    catch_stop_signals();
     program.console.set_quiet(state->json);
     build_cache(program, state->build->resolve(), parse_split(state->split), state->json);
   });
@@ -213,9 +214,14 @@ void add_cache_command(CLI::App& app, Program& program) {
     collect(program, state->gc->resolve(), state->older,
             state->dry_run ? GarbageMode::DryRun : GarbageMode::Remove, state->json);
   });
-  add("rm", "Removes the caches", state->rm)->callback([&program, state] {
+  add("rm", "Removes all caches, of every data set", state->rm)->callback([&program, state] {
     program.console.set_quiet(state->json);
-    const std::string directory = cache_directory(state->rm->resolve());
+    const Config config = state->rm->resolve();
+    if (!config.data.path.empty() || config.loader.cache != Config().loader.cache)
+      throw Error("rm removes all caches of a folder, whatever their data and kind",
+                  {.key = config.data.path.empty() ? "loader.cache" : "data.path"},
+                  "leave it out, name a folder with loader.cache_dir, or use brim cache gc");
+    const std::string directory = cache_directory(config);
     const std::int64_t bytes = remove_caches(directory);
     program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
     if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));

@@ -79,6 +79,7 @@ void add_data_command(CLI::App& app, Program& program) {
   make->add_option("--source", state->options.source, "folder of IDX files");
   make->add_flag("--json", state->json, "print JSON");
   make->callback([&program, state] {
+    catch_stop_signals();
     program.console.set_quiet(state->json);
     state->options.task = state->task == "detect" ? Task::Detect : Task::Classify;
     make_data(program, state->options, state->json);

@@ -24,6 +24,7 @@ void add_launch_command(CLI::App& app, Program& program) {
       ->check(CLI::Range(0, 65535));
   command->add_option("command", plan->arguments, "what every rank runs, after --")->required();
   command->callback([&program, plan] {
+    catch_stop_signals();
     if (plan->nodes > 1 && plan->port == 0)
       throw Error("several machines need one port that all of them know", {.key = "--port"},
                   "as in --port 29500");

@@ -103,13 +103,21 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
   const auto files = std::make_shared<ImageFiles>(arguments.source);
   const std::string folder =
       config.output.dir == "auto" ? next_run_folder("runs/predict/exp") : config.output.dir;
+  for (std::int64_t i = 0; i < files->size(); ++i) {
+    std::error_code ignored;
+    fs::path beside = fs::path(files->path(i)).parent_path();
+    if (beside.empty()) beside = ".";
+    if (fs::equivalent(beside, folder, ignored))
+      throw Error("the pictures would take the place of their sources", {.key = "output.dir"},
+                  "choose another folder than '" + folder + "'");
+  }
   prepare_run_folder(folder);
   const auto budget = make_budget(config);
   prepare_compute(config, budget);
   prepare_device(config);
   std::vector<std::string> names;
   if (!config.data.path.empty()) names = open_data(config, Split::Train)->class_names();
-  const LoadedModel model = load_model(config, names, Config().train.img, program.console);
+  const LoadedModel model = load_model(config, names, program.console);
   const Task task = model.network->task();
   const torch::Device device = device_of(config);
   model.network->to(device);
@@ -153,7 +161,9 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
                 1e3 * result.seconds / std::max<double>(1, static_cast<double>(result.images)),
                 folder)
           : fmt::format("{} images; classes and pictures are in {}", predictions.images(), folder));
-  if (arguments.as_json) program.console.json(predictions.document().dump(2));
+  if (arguments.as_json)
+    program.console.json(
+        predictions.document().dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -177,7 +187,7 @@ void add_predict_command(CLI::App& app, Program& program) {
   command->add_flag("--json", state->arguments.as_json, "print the result as JSON");
   command->callback([&program, state] {
     program.console.set_quiet(state->arguments.as_json);
-    predict(program, state->options->resolve(), state->arguments);
+    predict(program, state->options->resolve(without_image_size()), state->arguments);
   });
 }
 

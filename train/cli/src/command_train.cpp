@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <utility>
 
 #include "adaptive_source.h"
 #include "brim/cache/memory_monitor.h"
@@ -37,6 +39,7 @@ namespace fs = std::filesystem;
 /// The configuration of a run that goes on: what its checkpoint holds, then the command line.
 Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   if (checkpoint.empty()) checkpoint = newest_checkpoint("runs");
+  if (fs::is_directory(checkpoint)) checkpoint = (fs::path(checkpoint) / "last.pt").string();
   const Checkpoint saved = load_checkpoint(checkpoint);
   if (saved.optimizer.empty()) {
     throw Error("this checkpoint holds a finished model, not a run to go on with",
@@ -45,7 +48,8 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   Config config;
   read_yaml_text(config, saved.info.config, checkpoint);
   config = options.resolve(config);
-  config.output.dir = fs::path(checkpoint).parent_path().string();
+  const fs::path folder = fs::path(checkpoint).parent_path();
+  config.output.dir = folder.empty() ? "." : folder.string();
   return config;
 }
 
@@ -54,7 +58,24 @@ struct PlannedBytes {
   std::int64_t host = 0, device = 0, program = 0;
 };
 
-/// Also sets what else was tuned in `config`.
+/// What a run that goes on had planned, from the tune.json in its folder; nothing where it was not
+/// tuned or the batch is another.
+PlannedBytes recalled_plan(const std::string& folder, std::int64_t own_batch, bool on_cpu) {
+  std::ifstream in(folder + "/tune.json");
+  if (!in) return {};
+  const auto document = nlohmann::json::parse(in, nullptr, false);
+  try {
+    const auto& plan = document.at("plan");
+    if (plan.at("batch").get<std::int64_t>() != own_batch) return {};
+    const auto peak = plan.at("predicted_peak_bytes").get<std::int64_t>();
+    if (!on_cpu) return {.device = peak};
+    return {.host = peak, .program = plan.at("program_bytes").get<std::int64_t>()};
+  } catch (const nlohmann::json::exception&) {
+    return {};  // written by another version
+  }
+}
+
+/// Also sets what else was tuned in `config`. The result is left in `folder` unless that is empty.
 std::int64_t decide_batch(Program& program, Config& config, const Dataset& data, Task task,
                           const std::shared_ptr<MemoryBudget>& budget, const std::string& folder,
                           PlannedBytes& planned) {
@@ -63,7 +84,7 @@ std::int64_t decide_batch(Program& program, Config& config, const Dataset& data,
   program.console.print((tuned.remembered ? "remembered " : "tuned ") + tuned.plan.why);
   for (const std::string& warning : tuned.plan.warnings) program.console.warn(warning);
   const std::string text = tuned_json(tuned);
-  write_file_atomically(folder + "/tune.json", text.data(), text.size());
+  if (!folder.empty()) write_file_atomically(folder + "/tune.json", text.data(), text.size());
   (device_of(config).is_cpu() ? planned.host : planned.device) = tuned.plan.predicted_peak_bytes;
   if (device_of(config).is_cpu()) planned.program = tuned.plan.program_bytes;
   if (tuned.recompute) config.train.activation_checkpointing = "on";
@@ -81,7 +102,7 @@ std::int64_t agree_on_batch(Program& program, Config& config, const Dataset& dat
     return decide_batch(program, config, data, task, budget, folder, planned);
   std::int64_t batch = std::numeric_limits<std::int64_t>::max();
   if (ranks.place().local_rank == 0)
-    batch = decide_batch(program, config, data, task, budget, folder, planned);
+    batch = decide_batch(program, config, data, task, budget, ranks.root() ? folder : "", planned);
   const bool recompute = config.train.activation_checkpointing == "on";
   const bool bf16 = config.train.precision == "bf16";
   batch = smallest(*ranks.group(), batch);
@@ -117,6 +138,24 @@ Config without_share(Config config, const Config& wished) {
   config.loader.workers = wished.loader.workers;
   config.loader.cache_share = wished.loader.cache_share;
   config.memory.limit = wished.memory.limit;
+  return config;
+}
+
+/// Validation data may lack the last classes (numbered ones that it has no label of), no more.
+void check_classes(const Config& config, const Dataset& data, const Dataset& validation) {
+  std::vector<std::string> names = data.class_names();
+  names.resize(std::min(names.size(), validation.class_names().size()));
+  const std::string difference =
+      class_difference(names, "the training data", validation.class_names(), "the validation data");
+  if (!difference.empty())
+    throw Error(difference, {.file = config.data.path},
+                "both need the same classes in the same order; --noval trains without validation");
+}
+
+/// `config` for a network whose weights and anchors come from a checkpoint.
+Config without_beginnings(Config config) {
+  config.model.weights.clear();
+  config.model.auto_anchor = false;
   return config;
 }
 
@@ -234,7 +273,9 @@ void fit(Program& program, Run& run, bool as_json) {
   const Ranks& ranks = run.ranks;
   const std::int64_t batch = count_or_auto(config.train.batch, "train.batch");
   const std::int64_t own_batch = batch / ranks.place().size;
-  const auto network = build_network(config, *data, task, console);
+  const auto network = build_network(run.checkpoint.empty() ? config : without_beginnings(config),
+                                     *data, task, console);
+  if (!run.checkpoint.empty()) load_state(*network, load_checkpoint(run.checkpoint).model);
   ranks.take_anchors(*network);
   const auto transform = training_transform(config, task);
   const bool cache_is_chosen = config.loader.cache == "auto";
@@ -310,6 +351,7 @@ void fit(Program& program, Run& run, bool as_json) {
     console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
                              bad.size(), folder));
   }
+  if (evaluation) evaluation->warn_of_unreadable(console);
   if (evaluation && evaluation->result().images > 0) {
     evaluation->print_table(console);
     if (plots) evaluation->draw(folder);
@@ -332,6 +374,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const auto data = open_data(config, Split::Train, ranks.part().part, ranks.part().parts);
   const Task task = task_of(config, *data);
   const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
+  if (validation) check_classes(config, *data, *validation);
   const WholeData whole = ranks.compare_data(*data);
   if (whole.images.size() > 1)
     console.print(fmt::format("{} machines have {} images of their own", whole.images.size(),
@@ -343,11 +386,8 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const std::string folder = make_run_folder(config, ranks);
   const Config wished = config;
   take_share(config, ranks);
-  decide_by_length(config, std::reduce(whole.images.begin(), whole.images.end()));
-  if (const std::int64_t fewer = nominal_batch(config.train), usual = nominal_batch({});
-      wished.train.nominal_batch != config.train.nominal_batch && fewer < usual)
-    console.print(fmt::format("a short run: the optimiser steps after {} images instead of {}",
-                              fewer, usual));
+  const auto images = std::reduce(whole.images.begin(), whole.images.end());
+  decide_by_length(config, images);
 
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);
@@ -356,12 +396,23 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     PlannedBytes planned;
     const std::int64_t batch =
         agree_on_batch(program, config, *data, task, budget, folder, planned, ranks);
+    if (!checkpoint.empty() && ranks.alone()) {
+      planned = recalled_plan(folder, batch, device_of(config).is_cpu());
+      if (planned.host > budget->limit()) planned = {};
+    }
     if (planned.program > 0) budget->set_base(planned.program);
     if (batch % ranks.place().size != 0)
       throw Error(fmt::format("a batch of {} images cannot be shared by {} ranks", batch,
                               ranks.place().size),
                   {.key = "train.batch"}, "use a multiple of the number of ranks");
-    config.train.batch = std::to_string(batch);  // a resume must not tune again
+    config.train.batch = std::to_string(batch);                      // a resume must not tune again
+    if (config.train.nominal_batch != wished.train.nominal_batch) {  // the batch was open until now
+      config.train.nominal_batch = wished.train.nominal_batch;
+      decide_by_length(config, images);
+      if (const auto fewer = nominal_batch(config.train), usual = nominal_batch({}); fewer < usual)
+        console.print(fmt::format("a short run: the optimiser steps after {} images instead of {}",
+                                  fewer, usual));
+    }
     config.output.dir = folder;
     if (ranks.root()) write_yaml(without_share(config, wished), folder + "/config.yaml");
     Run run{config, wished, folder,  checkpoint, data, validation, whole.fingerprint,
@@ -399,8 +450,12 @@ void add_train_command(CLI::App& app, Program& program) {
           ->expected(0, 1);
   command->add_flag("--json", state->json, "print the result as JSON");
   command->callback([&program, state, resume] {
+    catch_stop_signals();
     program.console.set_quiet(state->json);
     const bool resuming = resume->count() > 0;
+    // `--resume key=value`: the option has taken an override for its own value.
+    if (state->checkpoint.find('=') != std::string::npos && !fs::exists(state->checkpoint))
+      state->options->add_override(std::exchange(state->checkpoint, {}));
     Config config =
         resuming ? resumed_config(*state->options, state->checkpoint) : state->options->resolve();
     train(program, config, resuming ? state->checkpoint : "", state->json);

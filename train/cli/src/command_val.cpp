@@ -1,6 +1,8 @@
 // brim val: measures a trained network on labelled data.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "brim/cache/memory_monitor.h"
 #include "config_options.h"
 #include "evaluation.h"
@@ -23,8 +25,7 @@ void val(Program& program, Config config, bool as_json) {
   const MemoryMonitor monitor(budget);
   prepare_compute(config, budget);
   prepare_device(config);
-  const LoadedModel model =
-      load_model(config, data->class_names(), Config().train.img, program.console);
+  const LoadedModel model = load_model(config, data->class_names(), program.console);
   if (model.network->task() != data->task() ||
       model.class_names.size() != data->class_names().size()) {
     throw Error(
@@ -33,6 +34,15 @@ void val(Program& program, Config config, bool as_json) {
                     data->task() == Task::Detect ? " and boxes" : " and no boxes"),
         {.file = config.model.weights});
   }
+  const std::string difference = class_difference(model.class_names, config.model.weights,
+                                                  data->class_names(), config.data.path);
+  if (!difference.empty()) {
+    if (std::is_permutation(model.class_names.begin(), model.class_names.end(),
+                            data->class_names().begin()))
+      throw Error(difference, {.file = config.data.path},
+                  "list the classes in the order that the weights have");
+    program.console.warn(difference);
+  }
   const torch::Device device = device_of(config);
   model.network->to(device);
   const std::int64_t plain = config.train.batch == "auto" || config.train.batch == "-1"
@@ -40,6 +50,7 @@ void val(Program& program, Config config, bool as_json) {
                                  : count_or_auto(config.train.batch, "train.batch");
   Evaluation evaluation(config, data, plain, budget);
   evaluation.summary(*model.network, device);
+  evaluation.warn_of_unreadable(program.console);
   evaluation.print_table(program.console);
   const EvaluationResult& r = evaluation.result();
   const double images = std::max<double>(1, static_cast<double>(r.images));
@@ -67,7 +78,7 @@ void add_val_command(CLI::App& app, Program& program) {
   command->add_flag("--json", state->json, "print the result as JSON");
   command->callback([&program, state] {
     program.console.set_quiet(state->json);
-    val(program, state->options->resolve(), state->json);
+    val(program, state->options->resolve(without_image_size()), state->json);
   });
 }
 

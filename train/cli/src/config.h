@@ -132,7 +132,8 @@ std::vector<Setting> settings_of(Config& config);
 void set_value(Config& config, const std::string& key, const std::string& text, const Where& where);
 /// Reads an experiment (nested sections) over `config`.
 void read_yaml(Config& config, const std::string& path);
-/// The same from text that was found in `path` (a checkpoint).
+/// The same from text that was found in `path` (a checkpoint). Keys that another version of brim
+/// had are left out.
 void read_yaml_text(Config& config, const std::string& text, const std::string& path);
 /// Reads YOLO's flat `hyp` file (lr0, box, mosaic, ...) over `config`.
 void read_hyp(Config& config, const std::string& path);

@@ -22,6 +22,8 @@ class ConfigOptions {
   /// Defaults, then `base` files, then flags, then overrides. Throws Error.
   Config resolve() const { return resolve(Config{}); }
   Config resolve(Config base) const;
+  /// As if `text` (key=value) stood behind the other overrides.
+  void add_override(const std::string& text) { overrides_.push_back(text); }
 
  private:
   void add_value(CLI::App& app, const std::string& flags, const std::string& key);

@@ -1,6 +1,7 @@
 // The only reader and writer of experiment YAML.
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -42,7 +43,16 @@ std::string scalar(const YAML::Node& node, const Where& at) {
   return node.Scalar();
 }
 
-void apply(Config& config, const YAML::Node& root, const std::string& path) {
+enum class UnknownKeys { Refuse, Skip };
+
+void apply(Config& config, const YAML::Node& root, const std::string& path,
+           UnknownKeys unknown = UnknownKeys::Refuse) {
+  const auto settings = settings_of(config);
+  const auto skipped = [&](const std::string& key) {
+    return unknown == UnknownKeys::Skip &&
+           std::none_of(settings.begin(), settings.end(),
+                        [&](const Setting& setting) { return setting.key == key; });
+  };
   for (const auto& section : root) {
     const std::string name = section.first.as<std::string>();
     if (!section.second.IsMap()) {
@@ -52,6 +62,7 @@ void apply(Config& config, const YAML::Node& root, const std::string& path) {
     }
     for (const auto& entry : section.second) {
       const std::string key = name + "." + entry.first.as<std::string>();
+      if (skipped(key)) continue;
       set_value(config, key, scalar(entry.second, where(path, entry.first, key)),
                 where(path, entry.first));
     }
@@ -65,7 +76,7 @@ void read_yaml(Config& config, const std::string& path) {
 }
 
 void read_yaml_text(Config& config, const std::string& text, const std::string& path) {
-  apply(config, parse(text, path), path);
+  apply(config, parse(text, path), path, UnknownKeys::Skip);
 }
 
 void read_hyp(Config& config, const std::string& path) {

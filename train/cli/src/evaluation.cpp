@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "brim/dataloader/torch/device.h"
@@ -106,6 +108,16 @@ void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
   }
 }
 
+void Evaluation::warn_of_unreadable(Console& console) const {
+  constexpr std::size_t kShown = 5;
+  const std::vector<QuarantineEntry> bad = loader_->quarantine();
+  for (std::size_t i = 0; i < std::min(bad.size(), kShown); ++i)
+    console.warn(bad[i].path + ": " + bad[i].reason);
+  if (!bad.empty())
+    console.warn(
+        fmt::format("{} unreadable images of the validation data are in no figure", bad.size()));
+}
+
 EvaluationSummary Evaluation::summary(Network& network, torch::Device device,
                                       Objective* objective) {
   const AllocatorPhase phase("evaluation");
@@ -172,7 +184,7 @@ std::string Evaluation::to_json() const {
                                      {"top1", scores.class_top1[i]}});
     }
   }
-  return document.dump(2);
+  return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace brim::cli

@@ -29,6 +29,8 @@ class Evaluation {
   EvaluationSummary summary(Network& network, torch::Device device, Objective* objective = nullptr);
   /// Of the last summary().
   const EvaluationResult& result() const { return result_; }
+  /// Tells of the files that could not be read in it: they are in no figure.
+  void warn_of_unreadable(Console& console) const;
   void print_table(Console& console) const;
   /// Curves and confusion matrix of the last summary(), and pictures of its first images.
   void draw(const std::string& folder) const;

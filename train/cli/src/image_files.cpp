@@ -6,7 +6,6 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <set>
 
 #include "brim/cache/error.h"
@@ -54,12 +53,14 @@ std::vector<std::string> paths_of(const std::string& source) {
 }  // namespace
 
 ImageFiles::ImageFiles(const std::string& source) {
-  std::map<std::string, int> seen;
+  std::set<std::string> taken;
   for (const std::string& path : paths_of(source)) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) throw Error("no such image", {.file = path});
-    std::string stem = fs::path(path).stem().string();
-    if (const int count = seen[stem]++; count > 0) stem += "_" + std::to_string(count + 1);
+    const std::string name = fs::path(path).stem().string();
+    std::string stem = name;
+    for (int count = 2; !taken.insert(stem).second; ++count)
+      stem = name + "_" + std::to_string(count);
     files_.push_back(
         {path, stem, status.st_size,
          status.st_mtim.tv_sec * std::int64_t{1'000'000'000} + status.st_mtim.tv_nsec});

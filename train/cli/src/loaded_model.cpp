@@ -6,8 +6,14 @@
 #include "brim/train/weights.h"
 
 namespace brim::cli {
+Config without_image_size() {
+  Config config;
+  config.train.img = 0;
+  return config;
+}
+
 LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
-                       std::int64_t default_img, Console& console) {
+                       Console& console) {
   const std::string& path = config.model.weights;
   if (path.empty()) {
     throw Error("no weights given", {.key = "model.weights"},
@@ -23,11 +29,12 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
         make_network({.model = trained.model.name.empty() ? info.network : trained.model.name,
                       .classes = static_cast<int>(info.class_names.size())});
     load_state(*model.network, checkpoint->ema.empty() ? checkpoint->model : checkpoint->ema);
-    if (config.train.img == default_img) config.train.img = trained.train.img;
+    if (config.train.img == 0) config.train.img = trained.train.img;
     console.print(fmt::format("{}: {}, {} classes, after {} epochs", path, info.network,
                               info.class_names.size(), info.epoch));
     return model;
   }
+  if (config.train.img == 0) config.train.img = Config().train.img;
   if (class_names.empty()) {
     throw Error("a state_dict does not name its classes", {.file = path},
                 "give the data it was trained on with --data");

@@ -17,9 +17,11 @@ struct LoadedModel {
 };
 
 /// Loads `model.weights`: a checkpoint of brim's names its own network and classes, and sets
-/// `config.train.img` where the command line left it (`default_img`); a state_dict is put into
-/// `model.name` with `class_names`. Throws Error.
+/// `config.train.img` where it is 0 (see without_image_size); a state_dict is put into `model.name`
+/// with `class_names`. Throws Error.
 LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
-                       std::int64_t default_img, Console& console);
+                       Console& console);
+/// Defaults of commands that take the size of the images from the weights unless the user says it.
+Config without_image_size();
 
 }  // namespace brim::cli

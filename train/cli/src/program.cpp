@@ -25,10 +25,6 @@ void on_signal(int signal) {
 }
 
 void prepare_process() {
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_DFL);
   // Many input sizes would otherwise fill oneDNN's caches of compiled kernels (gigabytes).
   setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "16", 0);
@@ -69,6 +65,13 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 }  // namespace
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
 
 std::string user_cache_directory() {
   return default_cache_directory(text_of("XDG_CACHE_HOME"), text_of("HOME"));

@@ -8,9 +8,11 @@
 
 namespace brim::cli {
 
-/// Set by SIGINT and SIGTERM; long work ends after its current step when it is true. A second
-/// signal ends the process at once.
+/// Set by SIGINT and SIGTERM once they are caught; long work ends after its current step when it is
+/// true. A second signal ends the process at once.
 extern std::atomic<bool> stop_requested;
+/// For commands that look at stop_requested. The others end where they are.
+void catch_stop_signals();
 
 /// What commands share.
 struct Program {

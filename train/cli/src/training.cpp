@@ -94,8 +94,29 @@ std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t la
     }
     return prefixes;
   }
-  for (std::int64_t i = 0; i < layers; ++i) prefixes.push_back(fmt::format("model.{}.", i));
+  const std::vector<std::string> names = network.named_parameters().keys();
+  std::size_t frozen = 0;
+  for (std::int64_t i = 0; i < layers && frozen < names.size(); ++i) {
+    const std::string prefix = fmt::format("model.{}.", i);
+    const auto of_layer = std::count_if(names.begin(), names.end(), [&](const std::string& name) {
+      return name.starts_with(prefix);
+    });
+    frozen += static_cast<std::size_t>(of_layer);
+    if (of_layer > 0) prefixes.push_back(prefix);  // others have nothing to freeze
+  }
   return prefixes;
+}
+
+std::string class_difference(const std::vector<std::string>& a, const std::string& name_of_a,
+                             const std::vector<std::string>& b, const std::string& name_of_b) {
+  const auto text = [](const std::vector<std::string>& names, std::size_t i) {
+    return i < names.size() ? "'" + names[i] + "'" : std::string("none");
+  };
+  for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i)
+    if (text(a, i) != text(b, i))
+      return fmt::format("class {} is {} in {} and {} in {}", i, text(a, i), name_of_a, text(b, i),
+                         name_of_b);
+  return "";
 }
 
 void show_warnings(const Dataset& dataset, Console& console) {
@@ -179,6 +200,18 @@ std::shared_ptr<Objective> build_objective(const Config& config, Network& networ
       ClassificationLossOptions{.label_smoothing = loss.label_smoothing});
 }
 
+namespace {
+
+bool everything_starts_with(const Network& network, const std::vector<std::string>& prefixes) {
+  const std::vector<std::string> names = network.named_parameters().keys();
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  });
+}
+
+}  // namespace
+
 double warmup_bias_rate(const TrainSettings& train) {
   const bool adam = parse_optimizer(train.optimizer, "train.optimizer") != OptimizerKind::Sgd;
   return number_or_auto(train.warmup_bias_lr, "train.warmup_bias_lr", adam ? train.lr0 : 0.1);
@@ -220,6 +253,9 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.device = device_of(config);
   options.multi_scale = train.multi_scale ? 0.5 : 0.0;
   options.freeze = frozen_prefixes(network, config.model.freeze);
+  if (everything_starts_with(network, options.freeze))
+    throw Error("nothing is left to train", {.key = "model.freeze"},
+                "freeze fewer layers; the head is the last");
   options.evaluate_every = train.val ? 1 : 0;
   options.patience = static_cast<int>(train.patience);
   options.save_period = static_cast<int>(train.save_period);

@@ -46,6 +46,10 @@ TrainOptions training_options(const Config& config, const Network& network, cons
 /// Name prefixes of the first `model.freeze` layers.
 std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers);
 
+/// The first class whose name differs, as "class 1 is 'cat' in A and 'dog' in B"; empty: all agree.
+std::string class_difference(const std::vector<std::string>& a, const std::string& name_of_a,
+                             const std::vector<std::string>& b, const std::string& name_of_b);
+
 /// Prints the first warnings of `dataset` and how many there are in all.
 void show_warnings(const Dataset& dataset, Console& console);
 

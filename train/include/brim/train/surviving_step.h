@@ -40,6 +40,21 @@ struct SurvivingStepOptions {
   std::function<bool(std::int64_t images)> instead{};
 };
 
+namespace detail {
+/// What LibTorch's backward engine leaves on a thread when a node fails: the nodes still to run,
+/// and through them the graph with all it holds, until the engine next runs there. To be made
+/// before the graphs in question: newer nodes run first.
+class BackwardQueue {
+ public:
+  BackwardQueue();
+  /// Lets the engine drop them. Needs next to no memory; does nothing where not even that is left.
+  void clear();
+
+ private:
+  torch::Tensor leaf_, root_;
+};
+}  // namespace detail
+
 /// Forward and backward of anybody's model that survive running out of memory: the step is undone
 /// (gradients, batch-norm statistics and generator as before) and the same samples are run again as
 /// smaller parts. How small is computed from what earlier steps took, and learnt. One thread; owned
@@ -80,6 +95,7 @@ class SurvivingStep {
   torch::Device device_;
   SurvivingStepOptions options_;
   StepSnapshot snapshot_;
+  detail::BackwardQueue backward_queue_;
   std::int64_t allowed_pixels_ = 0;  // most pixels a part may have; 0: no bound known
   std::int64_t failed_pixels_ = 0;   // least that failed
   double bytes_per_pixel_ = 0;       // the most a successful part took
