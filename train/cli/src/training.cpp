@@ -85,25 +85,24 @@ torch::Device device_of(const Config& config) {
 }
 
 std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers) {
-  std::vector<std::string> prefixes;
-  if (network.name().starts_with("resnet")) {
-    const std::vector<std::string> order{"conv1.",  "bn1.",    "layer1.", "layer2.",
-                                         "layer3.", "layer4.", "fc."};
-    for (std::int64_t i = 0; i < layers && i < std::ssize(order); ++i) {
-      prefixes.push_back(order[static_cast<std::size_t>(i)]);
-    }
-    return prefixes;
-  }
+  const std::vector<std::string> of_resnet{"conv1.",  "bn1.",    "layer1.", "layer2.",
+                                           "layer3.", "layer4.", "fc."};
+  const bool resnet = network.name().starts_with("resnet");
   const std::vector<std::string> names = network.named_parameters().keys();
+  std::vector<std::string> prefixes;
   std::size_t frozen = 0;
   for (std::int64_t i = 0; i < layers && frozen < names.size(); ++i) {
-    const std::string prefix = fmt::format("model.{}.", i);
+    const std::string prefix =
+        resnet ? of_resnet.at(static_cast<std::size_t>(i)) : fmt::format("model.{}.", i);
     const auto of_layer = std::count_if(names.begin(), names.end(), [&](const std::string& name) {
       return name.starts_with(prefix);
     });
     frozen += static_cast<std::size_t>(of_layer);
     if (of_layer > 0) prefixes.push_back(prefix);  // others have nothing to freeze
   }
+  if (frozen == names.size())
+    throw Error("nothing is left to train", {.key = "model.freeze"},
+                "freeze fewer layers; the head is the last");
   return prefixes;
 }
 
@@ -200,18 +199,6 @@ std::shared_ptr<Objective> build_objective(const Config& config, Network& networ
       ClassificationLossOptions{.label_smoothing = loss.label_smoothing});
 }
 
-namespace {
-
-bool everything_starts_with(const Network& network, const std::vector<std::string>& prefixes) {
-  const std::vector<std::string> names = network.named_parameters().keys();
-  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::any_of(prefixes.begin(), prefixes.end(),
-                       [&](const std::string& prefix) { return name.starts_with(prefix); });
-  });
-}
-
-}  // namespace
-
 double warmup_bias_rate(const TrainSettings& train) {
   const bool adam = parse_optimizer(train.optimizer, "train.optimizer") != OptimizerKind::Sgd;
   return number_or_auto(train.warmup_bias_lr, "train.warmup_bias_lr", adam ? train.lr0 : 0.1);
@@ -253,9 +240,6 @@ TrainOptions training_options(const Config& config, const Network& network, cons
   options.device = device_of(config);
   options.multi_scale = train.multi_scale ? 0.5 : 0.0;
   options.freeze = frozen_prefixes(network, config.model.freeze);
-  if (everything_starts_with(network, options.freeze))
-    throw Error("nothing is left to train", {.key = "model.freeze"},
-                "freeze fewer layers; the head is the last");
   options.evaluate_every = train.val ? 1 : 0;
   options.patience = static_cast<int>(train.patience);
   options.save_period = static_cast<int>(train.save_period);

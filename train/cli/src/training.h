@@ -43,7 +43,7 @@ double warmup_bias_rate(const TrainSettings& train);
 TrainOptions training_options(const Config& config, const Network& network, const Dataset& dataset,
                               std::uint64_t fingerprint, std::int64_t batch);
 
-/// Name prefixes of the first `model.freeze` layers.
+/// Name prefixes of the first `model.freeze` layers. Throws Error when no other is left.
 std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t layers);
 
 /// The first class whose name differs, as "class 1 is 'cat' in A and 'dog' in B"; empty: all agree.
