@@ -100,4 +100,8 @@ std::vector<QuarantineEntry> Loader::quarantine() const {
   return impl_->quarantine.entries();
 }
 
+void list_bad_files(const std::string& file, std::span<const QuarantineEntry> entries) {
+  detail::Quarantine(file, 0, 1.0).list(entries);
+}
+
 }  // namespace brim

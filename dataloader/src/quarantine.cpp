@@ -44,6 +44,12 @@ bool Quarantine::contains(std::int64_t index) const {
   return by_index_.contains(index);
 }
 
+void Quarantine::list(std::span<const QuarantineEntry> entries) {
+  const std::lock_guard lock(mutex_);
+  for (const QuarantineEntry& entry : entries)
+    if (listed_.insert(one_field(entry.path)).second) append(entry);
+}
+
 void Quarantine::add(const QuarantineEntry& entry) {
   const std::lock_guard lock(mutex_);
   if (!by_index_.emplace(entry.index, entries_.size()).second) return;

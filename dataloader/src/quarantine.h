@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -19,6 +20,8 @@ class Quarantine {
  public:
   Quarantine(std::string file, std::int64_t dataset_size, double max_bad_fraction);
 
+  /// Only in the file: entries that others have met.
+  void list(std::span<const QuarantineEntry> entries);
   bool contains(std::int64_t index) const;
   void add(const QuarantineEntry& entry);
   /// A sample was loaded (good or replaced). Throws Error when too many were bad by now.

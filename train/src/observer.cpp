@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
 
 #include "brim/cache/error.h"
+#include "brim/train/checkpoint.h"
 
 namespace brim {
 namespace {
@@ -30,16 +31,19 @@ std::string number(double value) {
 /// Columns are those of the file's header: a run that goes on may have others.
 class CsvWriter final : public Observer {
  public:
-  explicit CsvWriter(const std::string& path) : path_(path) {
-    std::ifstream before(path);
-    std::string header, column;
-    std::getline(before, header);
-    for (std::istringstream names(header); std::getline(names, column, ',');)
-      columns_.push_back(column);
-    out_ = open_for_append(path);
+  explicit CsvWriter(std::string path) : path_(std::move(path)) {
+    open_for_append(path_);  // a folder that cannot be written to is told of before the training
   }
 
-  void on_start(const RunInfo& info) override { components_ = info.component_names; }
+  void on_start(const RunInfo& info) override {
+    components_ = info.component_names;
+    const std::string kept = rows_before(info.first_epoch);
+    std::istringstream names(kept.substr(0, kept.find('\n')));
+    columns_.clear();
+    for (std::string column; std::getline(names, column, ',');) columns_.push_back(column);
+    write_file_atomically(path_, kept.data(), kept.size());
+    out_ = open_for_append(path_);
+  }
 
   void on_epoch(const EpochEvent& event) override {
     const std::vector<Cell> cells = cells_of(event);
@@ -60,6 +64,16 @@ class CsvWriter final : public Observer {
 
  private:
   using Cell = std::pair<std::string, std::string>;  // column, text
+
+  /// What the file keeps in a run that begins with `epoch`: header and rows of the epochs before.
+  std::string rows_before(int epoch) const {
+    if (epoch == 0) return "";
+    std::ifstream in(path_);
+    std::string kept, line;
+    for (bool header = true; std::getline(in, line); header = false)
+      if (header || std::atoi(line.c_str()) < epoch) kept += line + "\n";
+    return kept;
+  }
 
   std::vector<Cell> cells_of(const EpochEvent& event) const {
     std::vector<Cell> cells{{"epoch", std::to_string(event.epoch)}};
@@ -100,6 +114,7 @@ class JsonlWriter final : public Observer {
       : path_(path), every_(std::max<std::int64_t>(every, 1)), out_(open_for_append(path)) {}
 
   void on_start(const RunInfo& info) override {
+    if (info.first_epoch == 0 && info.first_batch == 0) out_ = std::ofstream(path_);
     write({{"event", "start"},
            {"network", info.network},
            {"device", info.device},

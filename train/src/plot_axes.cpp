@@ -36,10 +36,10 @@ void include(Range& range, double value) {
 
 }  // namespace
 
-std::vector<double> round_ticks(const Range& range, int wanted) {
+std::vector<double> round_ticks(const Range& range, int wanted, double least_step) {
   std::vector<double> ticks;
   if (!(range.high > range.low)) return ticks;
-  const double step = tick_step(range, wanted);
+  const double step = std::max(tick_step(range, wanted), least_step);
   const double slack = (range.high - range.low) * 1e-9;
   for (double i = std::ceil((range.low - slack) / step); i * step <= range.high + slack; ++i) {
     ticks.push_back(i == 0 ? 0.0 : i * step);
@@ -51,7 +51,9 @@ std::string tick_text(double value, double step) {
   char text[32];
   const double largest = std::max(std::abs(value), step);
   if (value != 0 && (largest >= 1e6 || step < 1e-4)) {
-    std::snprintf(text, sizeof text, "%.3g", value);
+    // As many digits as tell it from its neighbours.
+    const int digits = static_cast<int>(std::ceil(std::log10(largest / step) - 1e-6)) + 1;
+    std::snprintf(text, sizeof text, "%.*g", std::clamp(digits, 3, 9), value);
     return text;
   }
   const int decimals = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-6)), 0, 6);
@@ -72,9 +74,10 @@ Axes::Axes(Canvas& canvas, const Area& area, const Range& x, const Range& y, con
   const double top = labels.title.empty() ? 10 : 28;
   const double bottom = labels.x.empty() ? 24 : 40;
   plot_ = {area.x + left, area.y + top, area.width - left - 14, area.height - top - bottom};
-  const auto x_ticks = labels.x_numbers
-                           ? round_ticks(x, std::clamp(static_cast<int>(plot_.width / 60), 2, 10))
-                           : std::vector<double>{};
+  const auto x_ticks =
+      labels.x_numbers
+          ? round_ticks(x, std::clamp(static_cast<int>(plot_.width / 60), 2, 10), labels.x_step)
+          : std::vector<double>{};
   draw_frame(labels, x_ticks, y_ticks, area);
 }
 
@@ -163,7 +166,9 @@ void draw_chart(Canvas& canvas, const Area& area, const Chart& chart) {
   y = widened(y, 0.06);
   if (share) y = {std::min(0.0, y.low), std::min(y.high, 1.02)};
   x = widened(x, x.empty() || x.high > x.low ? 0.02 : 0.5);
-  Axes axes(canvas, area, x, y, {chart.title, chart.x_label, chart.y_label});
+  Axes axes(
+      canvas, area, x, y,
+      {chart.title, chart.x_label, chart.y_label, true, chart.x_label == "epoch" ? 1.0 : 0.0});
   std::vector<LegendEntry> entries;
   for (std::size_t i = 0; i < chart.series.size(); ++i) {
     axes.draw(chart.series[i].x, chart.series[i].y, series_color(i), 1.6);
@@ -180,10 +185,17 @@ void draw_chart(Canvas& canvas, const Area& area, const Chart& chart) {
         Point{p.x + 6, p.y + p.height - size.height - 6}}) {
     int hidden = 0;
     for (const Series& s : chart.series) {
-      for (std::size_t i = 0; i < std::min(s.x.size(), s.y.size()); ++i) {
-        const Point q = axes.at(s.x[i], s.y[i]);
-        hidden += q.x >= corner.x - 4 && q.x <= corner.x + size.width + 4 && q.y >= corner.y - 4 &&
-                  q.y <= corner.y + size.height + 4;
+      const std::size_t points = std::min(s.x.size(), s.y.size());
+      for (std::size_t i = 0; i < points; ++i) {
+        // The line to the next point as well, at 16 places.
+        const std::size_t next = std::min(i + 1, points - 1);
+        for (int part = 0; part < 16; ++part) {
+          const double t = part / 16.0;
+          const Point q =
+              axes.at(s.x[i] + t * (s.x[next] - s.x[i]), s.y[i] + t * (s.y[next] - s.y[i]));
+          hidden += q.x >= corner.x - 4 && q.x <= corner.x + size.width + 4 &&
+                    q.y >= corner.y - 4 && q.y <= corner.y + size.height + 4;
+        }
       }
     }
     if (hidden < fewest) {

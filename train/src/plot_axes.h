@@ -13,8 +13,9 @@ struct Range {
   bool empty() const { return !(low <= high); }
 };
 
-/// About `wanted` round values (1, 2 or 5 times a power of ten apart) that cover `range`.
-std::vector<double> round_ticks(const Range& range, int wanted);
+/// About `wanted` round values (1, 2 or 5 times a power of ten apart, at least `least_step`) that
+/// cover `range`.
+std::vector<double> round_ticks(const Range& range, int wanted, double least_step = 0);
 /// Short text of a tick among ticks `step` apart: 0.05, 120, 3e-05.
 std::string tick_text(double value, double step);
 
@@ -25,6 +26,7 @@ class Axes {
   struct Labels {
     std::string title{}, x{}, y{};
     bool x_numbers = true;  ///< else the x axis is left to the caller
+    double x_step = 0;      ///< least distance of its ticks: 1 for what is counted
   };
   Axes(Canvas& canvas, const Area& area, const Range& x, const Range& y, const Labels& labels);
   Point at(double x, double y) const;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <stdexcept>
 
 #include "plot_axes.h"
 
@@ -56,9 +57,23 @@ MatrixPlot matrix_plot(const ConfusionMatrix& matrix, std::span<const std::strin
   return plot;
 }
 
+MatrixPlot matrix_plot(const ClassificationScores& scores,
+                       std::span<const std::string> class_names) {
+  const auto size = static_cast<int>(scores.class_images.size());
+  MatrixPlot plot{.size = size,
+                  .cells = {scores.confusion.begin(), scores.confusion.end()},
+                  .names = {class_names.begin(), class_names.end()}};
+  for (int i = static_cast<int>(plot.names.size()); i < size; ++i)
+    plot.names.push_back(std::to_string(i));
+  return plot;
+}
+
 void plot_matrix(const MatrixPlot& matrix, const std::string& path) {
   const int n = matrix.size;
-  const double cell = std::clamp(640.0 / std::max(n, 1), 6.0, 80.0);
+  if (n > kMatrixClasses) throw std::invalid_argument("a matrix of too many classes to draw");
+  // At least so large that names stay legible, as long as the picture stays within reason.
+  const double least = std::clamp(2000.0 / std::max(n, 1), 1.0, 6.0);
+  const double cell = std::clamp(640.0 / std::max(n, 1), least, 80.0);
   const double text = std::clamp(cell * 0.5, 6.0, 11.0), side = cell * n;
   double widest = 0;
   for (const auto& name : matrix.names) widest = std::max(widest, Canvas::text_width(name, text));

@@ -20,18 +20,23 @@ cv::Mat pixels_of(const ImageView& view) {
 struct Style {
   int line = 1;
   double font = 0.4;
+  int stroke = 1;  ///< of letters
 };
 
+/// For a picture that is looked at as a whole, whatever its side.
 Style style_for(int side) {
-  return {.line = std::max(1, static_cast<int>(std::lround(side / 320.0))),
-          .font = std::clamp(side / 900.0, 0.34, 1.4)};
+  const double font = std::clamp(side / 1000.0, 0.34, 8.0);
+  return {.line = std::max(1, static_cast<int>(std::lround(side / 400.0))),
+          .font = font,
+          .stroke = std::max(1, static_cast<int>(std::lround(font * 1.2)))};
 }
 
 /// Letters on a filled ground, kept inside the picture.
 void draw_tag(cv::Mat& image, const std::string& words, cv::Point corner, Color ground,
               const Style& style) {
   int below = 0;
-  const cv::Size size = cv::getTextSize(words, cv::FONT_HERSHEY_SIMPLEX, style.font, 1, &below);
+  const cv::Size size =
+      cv::getTextSize(words, cv::FONT_HERSHEY_SIMPLEX, style.font, style.stroke, &below);
   const int height = size.height + below + 2;
   corner.x = std::clamp(corner.x, 0, std::max(0, image.cols - size.width - 4));
   corner.y = std::clamp(corner.y - height, 0, std::max(0, image.rows - height));
@@ -41,7 +46,7 @@ void draw_tag(cv::Mat& image, const std::string& words, cv::Point corner, Color 
   image(rect).setTo(ink(ground));
   const double light = 0.299 * ground.r + 0.587 * ground.g + 0.114 * ground.b;
   cv::putText(image, words, {corner.x + 2, corner.y + size.height + 1}, cv::FONT_HERSHEY_SIMPLEX,
-              style.font, ink(light > 150 ? kInk : kWhite), 1, cv::LINE_AA);
+              style.font, ink(light > 150 ? kInk : kWhite), style.stroke, cv::LINE_AA);
 }
 
 std::string tag_of(const PictureBox& b, std::span<const std::string> names) {
@@ -108,14 +113,17 @@ void write_tiles(const std::vector<cv::Mat>& tiles, int columns, const std::stri
   write_picture(sheet, path);
 }
 
-/// Size of a cell so that `columns` of the widest picture fit into `side`.
+/// Size of a cell so that `columns` of the widest picture fit into `side`. Small pictures are
+/// enlarged: words take as many pixels on them as on others.
 cv::Size cell_size(std::span<const Picture> pictures, int columns, int rows, int side) {
+  constexpr double kRoomForWords = 400;
   int width = 1, height = 1;
   for (const Picture& p : pictures) {
     width = std::max(width, p.pixels.width);
     height = std::max(height, p.pixels.height);
   }
-  const double scale = std::min({1.0, static_cast<double>(side) / (columns * width),
+  const double enlarged = std::max(1.0, kRoomForWords / std::max(width, height));
+  const double scale = std::min({enlarged, static_cast<double>(side) / (columns * width),
                                  static_cast<double>(side) / (rows * height)});
   return {std::max(1, static_cast<int>(width * scale)),
           std::max(1, static_cast<int>(height * scale))};
@@ -186,7 +194,10 @@ void draw_comparison(std::span<const Picture> pictures,
 void draw_picture(const Picture& picture, std::span<const std::string> class_names,
                   const std::string& path) {
   cv::Mat image = pixels_of(picture.pixels).clone();
-  draw_boxes(image, picture.boxes, class_names, 1, style_for(std::max(image.cols, image.rows)));
+  const Style style = style_for(std::max(image.cols, image.rows));
+  draw_boxes(image, picture.boxes, class_names, 1, style);
+  if (!picture.caption.empty())
+    draw_tag(image, picture.caption, {0, image.rows}, {60, 60, 60}, style);
   write_picture(image, path);
 }
 

@@ -184,6 +184,7 @@ void Trainer::Impl::end_epoch(BatchSource& source, const Evaluator& evaluator, b
   if ((evaluator && due) || last) finish_weights(source, evaluator, event);
   if (event.evaluated) {
     last_evaluation = event.evaluation;
+    last_evaluated = event.epoch;
     if (best_epoch < 0 || event.evaluation.fitness > best_fitness) {
       best_fitness = event.evaluation.fitness;
       best_epoch = event.epoch;
@@ -240,6 +241,7 @@ TrainResult Trainer::Impl::fit(BatchSource& source, const Evaluator& evaluator) 
   result.best_fitness = best_fitness;
   result.best_epoch = best_epoch;
   result.last = last_evaluation;
+  result.last_epoch = last_evaluated;
   const EndEvent end{result.reason, epoch, step, best_fitness, best_epoch, time.seconds()};
   for (Observer* observer : observers) observer->on_end(end);
   return result;

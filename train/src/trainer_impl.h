@@ -99,6 +99,7 @@ struct Trainer::Impl {
   double best_fitness = -1;
   int best_epoch = -1;
   EvaluationSummary last_evaluation;
+  int last_evaluated = -1;
   std::int64_t not_finite_run = 0;
 
   bool warned_small = false;

@@ -96,13 +96,42 @@ TEST_F(BadInput, WeightsOfAnotherArchitecture) {
   auto first = train();
   ASSERT_EQ(run_brim(first).exit_code, 0);
   const std::string weights = folder_.file("run/last.pt");
-  expect_refused(run_brim(train({"--model", "resnet18", "--task", "detect", "--weights", weights})),
+  const std::string other_run = folder_.file("other");
+  expect_refused(run_brim(train({"--model", "resnet18", "--task", "detect", "--weights", weights,
+                                 "--output", other_run})),
                  {"resnet18"});
   write_file(folder_.file("other.pt"), read_file(weights));
-  auto other = train({"--weights", folder_.file("other.pt"), "--model", "yolov5n6"});
+  auto other =
+      train({"--weights", folder_.file("other.pt"), "--model", "yolov5n6", "--output", other_run});
   const ProcessResult result = run_brim(other);
   // yolov5n6 shares its first layers with yolov5n: a partial transfer, said so
   EXPECT_THAT(result.output + result.error, HasSubstr("transferred"));
+}
+
+TEST_F(BadInput, NoImageHasALabel) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder_.file("set/labels")))
+    if (entry.path().extension() == ".txt") write_file(entry.path().string(), "");
+  expect_refused(run_brim(train()), {"data.yaml", "no image has a label"});
+}
+
+TEST_F(BadInput, PredictingFromAKeyOfVal) {
+  ASSERT_EQ(run_brim(train()).exit_code, 0);
+  const std::vector<std::string> predict{"predict",  "--weights",       folder_.file("run/last.pt"),
+                                         "--output", folder_.file("p"), "--source"};
+  const auto with = [&](std::vector<std::string> more) {
+    auto words = predict;
+    words.insert(words.end(), more.begin(), more.end());
+    return run_brim(words);
+  };
+  expect_refused(with({folder_.file("set/images/val"), "val.conf=0.1"}),
+                 {"val.conf", "set predict.conf"});
+  write_file(folder_.file("broken.jpg"), "GIF89a");
+  expect_refused(with({folder_.file("broken.jpg")}), {"broken.jpg", "cannot be read: "});
+  const ProcessResult all =
+      with({first_file("images", ".jpg"),
+            fs::path(first_file("images", ".jpg")).parent_path().string() + "/*.jpg",
+            "predict.conf=0.9"});
+  EXPECT_EQ(all.exit_code, 0) << all.error;
 }
 
 TEST_F(BadInput, UnwritableRunFolder) {

@@ -99,6 +99,51 @@ TEST(Config, YoloHabitsSetTheSameKeys) {
   EXPECT_FALSE(config.train.val);
 }
 
+TEST(Config, YoloSpellingsAreUnderstood) {
+  const Config config = parse({"--cfg", "models/yolov5s.yaml", "--optimizer", "AdamW", "--freeze",
+                               "0", "1", "2", "train.lr0=0.2", "--cache", "train.seed=4"});
+  EXPECT_EQ(config.model.name, "yolov5s");
+  EXPECT_EQ(config.train.optimizer, "adamw");
+  EXPECT_EQ(config.model.freeze, 3);
+  EXPECT_EQ(config.train.lr0, 0.2);
+  EXPECT_EQ(config.loader.cache, "ram");
+  EXPECT_EQ(config.train.seed, 4);
+  EXPECT_EQ(parse({"--freeze", "10"}).model.freeze, 10);
+  EXPECT_THAT(message_of([] {
+                parse({"--freeze", "3", "4"});
+              }),
+              HasSubstr("from the first on only, found 3 4"));
+  EXPECT_THAT(message_of([] { parse({"--device", "0,1"}); }), HasSubstr("brim launch"));
+  EXPECT_THAT(message_of([] { parse({"--output", "a", "--name", "b"}); }), HasSubstr("twice"));
+  // A file of the user's own is what it says.
+  test::TempDir folder;
+  test::write_file(folder.file("yolov5n.yaml"), "nc: 1\n");
+  EXPECT_EQ(parse({"--cfg", folder.file("yolov5n.yaml")}).model.name, folder.file("yolov5n.yaml"));
+}
+
+TEST(Config, FlagsThatChangeNothingSaySo) {
+  CLI::App app{"", "train"};
+  ConfigOptions options(app);
+  app.parse(std::vector<std::string>{"--rect"});
+  options.resolve();
+  ASSERT_EQ(options.notes().size(), 1u);
+  EXPECT_THAT(options.notes()[0], HasSubstr("--rect: "));
+}
+
+TEST(Config, TheTaskOfValMayBeASplit) {
+  for (const auto& [command, split] : {std::pair{"val", "test"}, std::pair{"train", "val"}}) {
+    CLI::App app{"", command};
+    ConfigOptions options(app);
+    app.parse(std::vector<std::string>{"test", "--task"});
+    if (std::string(command) == "val") {
+      EXPECT_EQ(options.resolve().val.split, split);
+      EXPECT_EQ(options.resolve().data.task, "auto");
+    } else {
+      EXPECT_THAT(message_of([&] { options.resolve(); }), HasSubstr("auto|detect|classify"));
+    }
+  }
+}
+
 TEST(Config, OverridesWinOverFlagsAndFlagsOverTheExperiment) {
   test::TempDir folder;
   test::write_file(folder.file("e.yaml"), "train:\n  epochs: 3\n  img: 96\n  seed: 5\n");

@@ -8,6 +8,7 @@
 
 #include "brim/cache/error.h"
 #include "support/test_data.h"
+#include "train/src/plot_axes.h"
 
 namespace brim::test {
 namespace {
@@ -93,6 +94,50 @@ TEST(Plots, MatrixHoldsTheBackground) {
   EXPECT_GT(colours(folder.file("matrix.png")), 10u);
   plot_matrix(matrix_plot(ConfusionMatrix(200), names), folder.file("large.png"));
   EXPECT_GT(colours(folder.file("large.png")), 1u);
+}
+
+TEST(Plots, MatrixOfAClassifierHasNoBackground) {
+  ClassificationMetrics metrics(3);
+  metrics.add(torch::eye(3), torch::tensor({0, 1, 0}));
+  const std::vector<std::string> names{"cat", "dog"};
+  const auto plot = matrix_plot(metrics.compute(), names);
+  EXPECT_EQ(plot.size, 3);
+  EXPECT_EQ(plot.names, (std::vector<std::string>{"cat", "dog", "2"}));
+  EXPECT_EQ(plot.cells, (std::vector<double>{1, 0, 0, 0, 1, 0, 1, 0, 0}));
+  TempDir folder;
+  plot_matrix(matrix_plot(ClassificationMetrics(1000).compute(), names), folder.file("many.png"));
+  EXPECT_LT(cv::imread(folder.file("many.png")).cols, 3000);
+  EXPECT_THROW(plot_matrix(matrix_plot(ClassificationMetrics(2001).compute(), names), "x.png"),
+               std::invalid_argument);
+}
+
+TEST(Plots, SmallPicturesAreEnlargedForTheirWords) {
+  TempDir folder;
+  std::vector<std::uint8_t> grey(std::size_t{32} * 32 * 3, 128);
+  const Picture small{.pixels = {grey.data(), 32, 32, 32 * 3}, .boxes = {}, .caption = {}};
+  draw_grid(std::vector<Picture>(4, small), {}, folder.file("grid.png"));
+  EXPECT_GE(cv::imread(folder.file("grid.png")).cols, 2 * 320);
+}
+
+TEST(Plots, ACaptionIsDrawnOnAPicture) {
+  TempDir folder;
+  std::vector<std::uint8_t> grey(std::size_t{64} * 64 * 3, 128);
+  Picture picture{.pixels = {grey.data(), 64, 64, 64 * 3}, .boxes = {}, .caption = "cat 0.90"};
+  draw_picture(picture, {}, folder.file("one.png"));
+  EXPECT_GT(colours(folder.file("one.png")), 2u);
+}
+
+TEST(Plots, TicksOfCountedThingsAreWhole) {
+  EXPECT_EQ(plotting::round_ticks({0, 2}, 6, 1), (std::vector<double>{0, 1, 2}));
+  EXPECT_GT(plotting::round_ticks({0, 2}, 6).size(), 3u);
+}
+
+TEST(Plots, TicksThatLieCloseAreToldApart) {
+  for (const double step : {1e-5, 1e-6, 2e-7}) {
+    EXPECT_NE(plotting::tick_text(0.0123450 + step, step), plotting::tick_text(0.012345, step));
+    EXPECT_NE(plotting::tick_text(7e6 + step, step), "");
+  }
+  EXPECT_NE(plotting::tick_text(1234000, 1000), plotting::tick_text(1235000, 1000));
 }
 
 TEST(Plots, BoxesAreDrawnOnPictures) {

@@ -550,5 +550,13 @@ TEST(Trainer, WritesResultsThatAResumedRunAppendsTo) {
   EXPECT_EQ(std::count(row.begin(), row.end(), ','), 5) << row;
   EXPECT_NE(row.find(",,"), std::string::npos) << row;
   EXPECT_EQ(brim::test::read_file(folder.file("best.pt")), best);
+
+  // A training from the beginning has no part in what an earlier one wrote.
+  const auto fresh = brim::make_csv_writer(folder.file("results.csv"));
+  Trainer anew(network(), std::make_shared<TinyObjective>(), options(1));
+  brim::Observer* one[] = {fresh.get()};
+  anew.fit(*brim::make_batch_source(batches), loss_evaluator(), one);
+  const std::string begun = brim::test::read_file(folder.file("results.csv"));
+  EXPECT_EQ(std::count(begun.begin(), begun.end(), '\n'), 2) << begun;
 }
 }  // namespace

@@ -41,8 +41,7 @@ bool AdaptiveSource::change(int workers, int prefetch_batches) {
   const LoaderOptions before = options_;
   options_.workers = workers;
   options_.prefetch_batches = prefetch_batches;
-  const auto bad = loader_->quarantine();
-  bad_.insert(bad_.end(), bad.begin(), bad.end());
+  bad_ = quarantine();
   // The old one gives its memory back before the new one takes its own.
   batches_.reset();
   loader_.reset();

@@ -181,31 +181,35 @@ void add_cache_command(CLI::App& app, Program& program) {
     bool json = false;
   };
   auto state = std::make_shared<State>();
-  const auto add = [&](const char* name, const char* help,
+  const auto add = [&](const char* name, const char* help, const char* example,
                        std::unique_ptr<ConfigOptions>& options) {
     CLI::App* command = cache->add_subcommand(name, help);
+    command->footer(std::string("Example: brim cache ") + example);
     options = std::make_unique<ConfigOptions>(*command);
     command->add_flag("--json", state->json, "print JSON");
     return command;
   };
-  CLI::App* build = add("build", "Decodes a data set into a disk or LMDB cache", state->build);
+  CLI::App* build = add("build", "Decodes a data set into a disk or LMDB cache",
+                        "build --data data.yaml --img 640 --cache lmdb", state->build);
   build->add_option("--split", state->split, "train, val or test");
   build->callback([&program, state] {
     catch_stop_signals();
     program.console.set_quiet(state->json);
     build_cache(program, state->build->resolve(), parse_split(state->split), state->json);
   });
-  add("verify", "Reads every entry back and checks its sum", state->verify)
+  add("verify", "Reads every entry back and checks its sum", "verify loader.cache_dir=/mnt/cache",
+      state->verify)
       ->callback([&program, state] {
         program.console.set_quiet(state->json);
         verify_caches(program, state->verify->resolve(), state->json);
       });
-  add("stats", "Shows what the caches hold", state->stats)->callback([&program, state] {
-    program.console.set_quiet(state->json);
-    show_caches(program, state->stats->resolve(), state->json);
-  });
+  add("stats", "Shows what the caches hold", "stats --json", state->stats)
+      ->callback([&program, state] {
+        program.console.set_quiet(state->json);
+        show_caches(program, state->stats->resolve(), state->json);
+      });
   CLI::App* gc = add("gc", "Removes entries of absent or changed images and what kills left behind",
-                     state->gc);
+                     "gc --older 30 --dry-run", state->gc);
   gc->add_option("--older", state->older, "also what no run has used for so many days")
       ->check(CLI::Range(1, 1'000'000'000));
   gc->add_flag("--dry-run", state->dry_run, "only say what would be removed");
@@ -214,18 +218,19 @@ void add_cache_command(CLI::App& app, Program& program) {
     collect(program, state->gc->resolve(), state->older,
             state->dry_run ? GarbageMode::DryRun : GarbageMode::Remove, state->json);
   });
-  add("rm", "Removes all caches, of every data set", state->rm)->callback([&program, state] {
-    program.console.set_quiet(state->json);
-    const Config config = state->rm->resolve();
-    if (!config.data.path.empty() || config.loader.cache != Config().loader.cache)
-      throw Error("rm removes all caches of a folder, whatever their data and kind",
-                  {.key = config.data.path.empty() ? "loader.cache" : "data.path"},
-                  "leave it out, name a folder with loader.cache_dir, or use brim cache gc");
-    const std::string directory = cache_directory(config);
-    const std::int64_t bytes = remove_caches(directory);
-    program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
-    if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));
-  });
+  add("rm", "Removes all caches, of every data set", "rm loader.cache_dir=/mnt/cache", state->rm)
+      ->callback([&program, state] {
+        program.console.set_quiet(state->json);
+        const Config config = state->rm->resolve();
+        if (!config.data.path.empty() || config.loader.cache != Config().loader.cache)
+          throw Error("rm removes all caches of a folder, whatever their data and kind",
+                      {.key = config.data.path.empty() ? "loader.cache" : "data.path"},
+                      "leave it out, name a folder with loader.cache_dir, or use brim cache gc");
+        const std::string directory = cache_directory(config);
+        const std::int64_t bytes = remove_caches(directory);
+        program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
+        if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));
+      });
 }
 
 }  // namespace brim::cli

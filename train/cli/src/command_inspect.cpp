@@ -192,6 +192,7 @@ void add_inspect_command(CLI::App& app, Program& program) {
 
   CLI::App* image =
       inspect->add_subcommand("image", "One line a file: shape, mean, format, plan or error");
+  image->footer("Example: brim inspect image photos/*.jpg --img 640");
   image->add_option("files", state->files, "image files")->required();
   image->add_option("--img", state->size, "bring the longer side down to this, as training would");
   image->add_flag("--json", state->json, "print JSON");
@@ -199,11 +200,13 @@ void add_inspect_command(CLI::App& app, Program& program) {
 
   CLI::App* memory =
       inspect->add_subcommand("memory", "Every limit on this process's memory and who set it");
+  memory->footer("Example: brim inspect memory --json");
   memory->add_flag("--json", state->json, "print JSON");
   memory->callback(run([&program](State& s) { inspect_memory(program, s.json); }));
 
   CLI::App* model = inspect->add_subcommand(
       "model", "Parameters of a model, and where the memory of its training goes");
+  model->footer("Example: brim inspect model yolov5s --img 640 --batch 16");
   model->add_option("model", state->name, "name or YAML of a model")->required();
   model->add_option("--img", state->model_config.train.img, "side of the training images");
   model->add_option("--batch", state->model_config.train.batch, "images per step");
@@ -222,6 +225,7 @@ void add_inspect_command(CLI::App& app, Program& program) {
 
   CLI::App* data = inspect->add_subcommand("data", "Classes, labels and faults of a data set");
   state->data_options = std::make_unique<ConfigOptions>(*data);
+  data->footer("Example: brim inspect data --data data.yaml --split val");
   data->add_option("--split", state->split, "train, val or test");
   data->add_flag("--json", state->json, "print JSON");
   data->callback(run([&program](State& s) {
@@ -230,6 +234,7 @@ void add_inspect_command(CLI::App& app, Program& program) {
 
   CLI::App* keys =
       inspect->add_subcommand("keys", "Every key of an experiment (configs/README.md)");
+  keys->footer("Example: brim inspect keys");
   keys->callback([&program] { program.console.print(key_table()); });
 }
 

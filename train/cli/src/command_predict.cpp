@@ -23,9 +23,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 struct PredictArguments {
-  std::string source;
-  double confidence = 0.25, iou = 0.45;
-  bool as_json = false, save_text = true;
+  std::vector<std::string> sources;
+  bool as_json = false;
 };
 
 /// What was predicted for every image, as text files, pictures and JSON.
@@ -100,9 +99,9 @@ class Predictions {
 };
 
 void predict(Program& program, Config config, const PredictArguments& arguments) {
-  const auto files = std::make_shared<ImageFiles>(arguments.source);
-  const std::string folder =
-      config.output.dir == "auto" ? next_run_folder("runs/predict/exp") : config.output.dir;
+  const auto files = std::make_shared<ImageFiles>(arguments.sources);
+  RunFolder run_folder(config.output, "runs/predict/exp");
+  const std::string& folder = run_folder.path();
   for (std::int64_t i = 0; i < files->size(); ++i) {
     std::error_code ignored;
     fs::path beside = fs::path(files->path(i)).parent_path();
@@ -111,7 +110,6 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
       throw Error("the pictures would take the place of their sources", {.key = "output.dir"},
                   "choose another folder than '" + folder + "'");
   }
-  prepare_run_folder(folder);
   const auto budget = make_budget(config);
   prepare_compute(config, budget);
   prepare_device(config);
@@ -131,8 +129,8 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
   evaluate_options.device = device;
   evaluate_options.precision =
       resolve_precision(parse_precision(config.train.precision, "train.precision"), device);
-  evaluate_options.nms = {.confidence = arguments.confidence,
-                          .iou = arguments.iou,
+  evaluate_options.nms = {.confidence = config.predict.conf,
+                          .iou = config.predict.iou,
                           .max_detections = static_cast<int>(config.val.max_det)};
   evaluate_options.on_batch = [&](const EvaluatedBatch& batch) {
     torch::Tensor probabilities;
@@ -149,6 +147,7 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
     program.console.progress(fmt::format("{}/{} images", predictions.images(), files->size()));
   };
   const EvaluationResult result = evaluate(*model.network, *source, evaluate_options);
+  run_folder.keep();
   for (const QuarantineEntry& bad : loader.quarantine()) {
     program.console.warn(bad.path + ": " + bad.reason);
     program.exit_code = 2;
@@ -177,17 +176,33 @@ void add_predict_command(CLI::App& app, Program& program) {
     PredictArguments arguments;
   };
   auto state = std::make_shared<State>();
-  state->options = std::make_unique<ConfigOptions>(*command);
-  command->add_option("--source", state->arguments.source, "image, folder or list file")
+  state->options = std::make_unique<ConfigOptions>(*command, without_image_size());
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--source",
+          [state](const std::vector<std::string>& words) {
+            for (const std::string& word : words) {
+              if (is_override(word)) {
+                state->options->add_override(word);
+              } else {
+                state->arguments.sources.push_back(word);
+              }
+            }
+          },
+          "images, folders, patterns such as 'photos/*.jpg', or list files (.txt)")
       ->required();
-  command->add_option("--conf", state->arguments.confidence, "smallest confidence shown")
-      ->check(CLI::Range(0.0, 1.0));
-  command->add_option("--iou", state->arguments.iou, "overlap above which a box is dropped")
-      ->check(CLI::Range(0.0, 1.0));
+  state->options->add_value(*command, "--conf,--conf-thres", "predict.conf");
+  state->options->add_value(*command, "--iou,--iou-thres", "predict.iou");
   command->add_flag("--json", state->arguments.as_json, "print the result as JSON");
   command->callback([&program, state] {
+    const ConfigOptions& options = *state->options;
     program.console.set_quiet(state->arguments.as_json);
-    predict(program, state->options->resolve(without_image_size()), state->arguments);
+    for (const std::string& note : options.notes()) program.console.warn(note);
+    for (const char* name : {"conf", "iou"})
+      if (options.has(std::string("val.") + name))
+        throw Error("this key is for measuring, not for predicting",
+                    {.key = std::string("val.") + name}, std::string("set predict.") + name);
+    predict(program, options.resolve(), state->arguments);
   });
 }
 

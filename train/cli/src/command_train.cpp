@@ -20,6 +20,7 @@
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
+#include "loaded_model.h"
 #include "loader_adjustment.h"
 #include "memory_pressure.h"
 #include "pictures.h"
@@ -159,29 +160,24 @@ Config without_beginnings(Config config) {
   return config;
 }
 
-/// The folder of the run, which rank 0 chooses and makes.
-std::string make_run_folder(const Config& config, const Ranks& ranks) {
-  std::string folder;
-  if (ranks.root()) {
-    folder = config.output.dir == "auto" ? next_run_folder("runs/train/exp") : config.output.dir;
-    prepare_run_folder(folder);
-  }
-  return text_of_root(*ranks.group(), folder);
+nlohmann::json by_name(const EvaluationSummary& summary) {
+  nlohmann::json metrics;
+  for (const auto& [name, value] : summary.metrics) metrics[name] = value;
+  return metrics;
 }
 
 void print_result(Program& program, const std::string& folder, const TrainResult& result,
-                  bool as_json) {
+                  const EvaluationSummary& best, bool as_json) {
   program.console.print("results, plots and weights are in " + folder);
   if (!as_json) return;
-  nlohmann::json metrics;
-  for (const auto& [name, value] : result.last.metrics) metrics[name] = value;
   program.console.json(nlohmann::json({{"folder", folder},
                                        {"reason", to_string(result.reason)},
                                        {"epochs", result.epochs},
                                        {"steps", result.steps},
                                        {"best_fitness", result.best_fitness},
                                        {"best_epoch", result.best_epoch + 1},
-                                       {"metrics", metrics}})
+                                       {"metrics", by_name(result.last)},
+                                       {"best_metrics", by_name(best)}})
                            .dump(2));
 }
 
@@ -250,10 +246,63 @@ class CacheComplaint {
   bool told_of_damage_ = false;
 };
 
+/// Keeps the run folder once there is something to show: the first step went well.
+class KeepingFolder final : public Observer {
+ public:
+  explicit KeepingFolder(RunFolder* folder) : folder_(folder) {}
+  void on_step(const StepEvent& /*event*/) override {
+    if (folder_ != nullptr) folder_->keep();
+  }
+
+ private:
+  RunFolder* folder_;
+};
+
+/// Brings what every rank has met of bad files into rank 0's list, after each epoch.
+class SharedQuarantine final : public Observer {
+ public:
+  SharedQuarantine(const AdaptiveSource& source, ProcessGroup& group, std::string file)
+      : source_(source), group_(group), file_(std::move(file)) {}
+
+  void on_epoch(const EpochEvent& /*event*/) override { collect(); }
+  /// Called by all ranks.
+  void collect() {
+    if (group_.size() == 1) return;
+    nlohmann::json own = nlohmann::json::array();
+    for (const QuarantineEntry& e : source_.quarantine())
+      own.push_back({e.index, e.path, e.reason, e.replacement});
+    const auto all =
+        gather_text(group_, own.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    if (group_.rank() != 0) return;
+    met_.clear();
+    for (const std::string& text : all)
+      for (const auto& e : nlohmann::json::parse(text)) met_.push_back({e[0], e[1], e[2], e[3]});
+    list_bad_files(file_, met_);
+  }
+  std::size_t count() const { return met_.empty() ? source_.quarantine().size() : met_.size(); }
+
+ private:
+  const AdaptiveSource& source_;
+  ProcessGroup& group_;
+  std::string file_;
+  std::vector<QuarantineEntry> met_;
+};
+
+/// Gives all ranks the weights of rank 0's best.pt, as they were evaluated.
+void load_best(Network& network, const std::string& folder, ProcessGroup& group) {
+  if (group.rank() == 0) {
+    const Checkpoint best = load_checkpoint(folder + "/best.pt");
+    load_state(network, best.ema.empty() ? best.model : best.ema);
+  }
+  if (group.size() == 1) return;
+  for (const auto& [name, tensor] : state_of(network)) group.broadcast(tensor, 0);
+}
+
 /// The data of a run and its memory.
 struct Run {
   Config config, wished;  ///< `wished` as the user has it, before a machine's ranks took shares
   std::string folder, checkpoint;
+  RunFolder* own_folder;  ///< rank 0's
   std::shared_ptr<const Dataset> data, validation;
   std::uint64_t fingerprint;  ///< of the data of all machines
   Task task;
@@ -292,7 +341,11 @@ void fit(Program& program, Run& run, bool as_json) {
   LoaderOptions loader_options = training_loader(config, *data, own_batch, cache, budget);
   ranks.take_samples(loader_options, *data);
   note_use(config, Split::Train, *transform, loader_options);
-  if (ranks.root()) loader_options.quarantine_file = folder + "/quarantine.tsv";
+  const std::string quarantine_file = folder + "/quarantine.tsv";
+  if (ranks.root()) {
+    if (run.checkpoint.empty()) remove_results(folder);
+    loader_options.quarantine_file = quarantine_file;
+  }
   const torch::Device device = device_of(config);
   prepare_device(config);
   AdaptiveSource source(data, transform, loader_options, device);
@@ -309,12 +362,16 @@ void fit(Program& program, Run& run, bool as_json) {
 
   Trainer trainer(network, build_objective(config, *network), options);
   if (!run.checkpoint.empty()) trainer.resume(run.checkpoint);
+  if (ranks.root()) write_yaml(without_share(config, run.wished), folder + "/config.yaml");
   const bool plots = config.output.plots && ranks.root();
   PictureSource pictures(source, plots ? folder : "", data->class_names());
   CacheProgress filling(cache, data->size());
-  const auto verdict = [&] {
+  const auto verdict = [&](double seconds, double waited) {
     complaint.tell();
-    const LoaderStatistics statistics = source.loader().statistics();
+    LoaderStatistics statistics = source.loader().statistics();
+    // The training's own clock, as in its table: the loader's also runs between batches.
+    statistics.elapsed_ns = static_cast<std::int64_t>(1e9 * seconds);
+    statistics.consumer_wait_ns = static_cast<std::int64_t>(1e9 * waited);
     return std::vector<std::string>{bottleneck(statistics), filling.epoch(statistics)};
   };
   TrainProgress progress(console, verdict,
@@ -324,7 +381,9 @@ void fit(Program& program, Run& run, bool as_json) {
     files.push_back(make_csv_writer(folder + "/results.csv"));
     files.push_back(make_jsonl_writer(folder + "/metrics.jsonl", config.output.log_steps));
   }
-  std::vector<Observer*> observers;
+  KeepingFolder keeping(run.own_folder);
+  SharedQuarantine quarantine(source, *ranks.group(), quarantine_file);
+  std::vector<Observer*> observers{&keeping, &quarantine, &pictures};
   for (const auto& file : files) observers.push_back(file.get());
   if (ranks.root()) observers.push_back(&progress);
   const double planned_share = static_cast<double>(run.planned.host) /
@@ -342,17 +401,26 @@ void fit(Program& program, Run& run, bool as_json) {
                              : Evaluator(),
                   observers);
   complaint.tell();
+  quarantine.collect();
+  const bool evaluated = evaluation && evaluation->result().images > 0;
+  EvaluationSummary best = result.last;
+  if (evaluated && result.best_epoch != result.last_epoch && result.reason != EndReason::Stopped) {
+    load_best(*network, folder, *ranks.group());
+    best = evaluation->summary(*network, device);
+  }
   ranks.group()->leave();
   if (!pressure.summary().empty()) console.print("memory was short: " + pressure.summary());
   if (run.planned.host > 0) console.print(memory_line(run.planned.host, *budget));
   if (!device.is_cpu()) console.print(device_line(device, run.planned.device));
-  const auto bad = source.quarantine();
-  if (!bad.empty()) {
-    console.warn(fmt::format("{} unreadable images were replaced; {}/quarantine.tsv lists them",
-                             bad.size(), folder));
+  if (ranks.root() && quarantine.count() > 0) {
+    console.warn(fmt::format("{} unreadable images were replaced; {} lists them",
+                             quarantine.count(), quarantine_file));
   }
   if (evaluation) evaluation->warn_of_unreadable(console);
-  if (evaluation && evaluation->result().images > 0) {
+  if (evaluated) {
+    console.print(result.reason == EndReason::Stopped
+                      ? fmt::format("last evaluation, of epoch {}:", result.last_epoch + 1)
+                      : fmt::format("best.pt, of epoch {}:", result.best_epoch + 1));
     evaluation->print_table(console);
     if (plots) evaluation->draw(folder);
   }
@@ -362,7 +430,7 @@ void fit(Program& program, Run& run, bool as_json) {
     }
     draw_results(folder);
   }
-  print_result(program, folder, result, as_json && ranks.root());
+  print_result(program, folder, result, best, as_json && ranks.root());
   if (result.reason == EndReason::Stopped) program.exit_code = pressure.stop() ? 2 : 130;
 }
 
@@ -375,6 +443,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   const Task task = task_of(config, *data);
   const auto validation = config.train.val ? open_data(config, Split::Val) : nullptr;
   if (validation) check_classes(config, *data, *validation);
+  if (ranks.part().parts == 1) require_labels(*data, config);
   const WholeData whole = ranks.compare_data(*data);
   if (whole.images.size() > 1)
     console.print(fmt::format("{} machines have {} images of their own", whole.images.size(),
@@ -382,8 +451,14 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   if (ranks.root()) {
     show_warnings(*data, console);
     if (validation) show_warnings(*validation, console);
+    if (validation) warn_of_no_labels(*validation, console);
   }
-  const std::string folder = make_run_folder(config, ranks);
+  if (ranks.root() && checkpoint.empty() && !config.output.exist_ok && config.output.dir != "auto")
+    require_unused(config.output.dir);
+  std::optional<RunFolder> own_folder;
+  if (ranks.root()) own_folder.emplace(config.output, "runs/train/exp");
+  const std::string folder =
+      text_of_root(*ranks.group(), own_folder ? own_folder->path() : std::string());
   const Config wished = config;
   take_share(config, ranks);
   const auto images = std::reduce(whole.images.begin(), whole.images.end());
@@ -413,10 +488,18 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
         console.print(fmt::format("a short run: the optimiser steps after {} images instead of {}",
                                   fewer, usual));
     }
-    config.output.dir = folder;
-    if (ranks.root()) write_yaml(without_share(config, wished), folder + "/config.yaml");
-    Run run{config, wished, folder,  checkpoint, data, validation, whole.fingerprint,
-            task,   budget, planned, ranks};
+    Run run{config,
+            wished,
+            folder,
+            checkpoint,
+            own_folder ? &*own_folder : nullptr,
+            data,
+            validation,
+            whole.fingerprint,
+            task,
+            budget,
+            planned,
+            ranks};
     fit(program, run, as_json);
   } catch (const std::exception& error) {
     // A batch that is still to be tuned was refused by the tuner, with remedies of its own.
@@ -452,12 +535,14 @@ void add_train_command(CLI::App& app, Program& program) {
   command->callback([&program, state, resume] {
     catch_stop_signals();
     program.console.set_quiet(state->json);
+    for (const std::string& note : state->options->notes()) program.console.warn(note);
     const bool resuming = resume->count() > 0;
     // `--resume key=value`: the option has taken an override for its own value.
-    if (state->checkpoint.find('=') != std::string::npos && !fs::exists(state->checkpoint))
+    if (is_override(state->checkpoint))
       state->options->add_override(std::exchange(state->checkpoint, {}));
     Config config =
         resuming ? resumed_config(*state->options, state->checkpoint) : state->options->resolve();
+    if (!resuming) take_model_of_weights(config, *state->options, program.console);
     train(program, config, resuming ? state->checkpoint : "", state->json);
   });
 }

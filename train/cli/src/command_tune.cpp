@@ -8,6 +8,7 @@
 #include "brim/train/plots.h"
 #include "config_options.h"
 #include "experiment.h"
+#include "loaded_model.h"
 #include "program.h"
 #include "run_folder.h"
 #include "training.h"
@@ -72,9 +73,8 @@ void tune(Program& program, Config config, Memory memory, bool as_json) {
   decide_by_length(config, data->size());
   show_warnings(*data, program.console);
   const Task task = task_of(config, *data);
-  const std::string folder =
-      config.output.dir == "auto" ? next_run_folder("runs/tune/exp") : config.output.dir;
-  prepare_run_folder(folder);
+  RunFolder run_folder(config.output, "runs/tune/exp");
+  const std::string& folder = run_folder.path();
   const auto budget = make_budget(config);
   std::optional<double> by_one_thread;
   const auto load = [&] {
@@ -99,6 +99,7 @@ void tune(Program& program, Config config, Memory memory, bool as_json) {
     program.console.print(fmt::format("{} batches ahead", tuned.cores.prefetch_batches));
     if (!tuned.cores.cache_why.empty()) program.console.print(tuned.cores.cache_why);
   }
+  run_folder.keep();
   const std::string document = tuned_json(tuned), fragment = tuned_yaml(tuned);
   write_file_atomically(folder + "/tune.json", document.data(), document.size());
   write_file_atomically(folder + "/tune.yaml", fragment.data(), fragment.size());
@@ -124,17 +125,18 @@ void add_tune_command(CLI::App& app, Program& program) {
     bool json = false, fresh = false;
   };
   auto state = std::make_shared<State>();
-  state->options = std::make_unique<ConfigOptions>(*command);
+  Config defaults;
+  defaults.train.batch = "auto";
+  defaults.loader.cache = "auto";  // part of the plan unless the user says otherwise
+  state->options = std::make_unique<ConfigOptions>(*command, defaults);
   command->add_flag("--fresh", state->fresh,
                     "measure again instead of reusing a remembered result");
   command->add_flag("--json", state->json, "print the result as JSON");
   command->callback([&program, state] {
     program.console.set_quiet(state->json);
-    Config defaults;
-    defaults.train.batch = "auto";
-    defaults.loader.cache = "auto";  // part of the plan unless the user says otherwise
-    tune(program, state->options->resolve(defaults), state->fresh ? Memory::Fresh : Memory::Reuse,
-         state->json);
+    Config config = state->options->resolve();
+    take_model_of_weights(config, *state->options, program.console);
+    tune(program, config, state->fresh ? Memory::Fresh : Memory::Reuse, state->json);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "brim/cache/memory_monitor.h"
+#include "brim/train/checkpoint.h"
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
@@ -18,9 +19,9 @@ namespace {
 void val(Program& program, Config config, bool as_json) {
   const auto data = open_data(config, parse_split(config.val.split));
   show_warnings(*data, program.console);
-  const std::string folder =
-      config.output.dir == "auto" ? next_run_folder("runs/val/exp") : config.output.dir;
-  prepare_run_folder(folder);
+  warn_of_no_labels(*data, program.console);
+  RunFolder run_folder(config.output, "runs/val/exp");
+  const std::string& folder = run_folder.path();
   const auto budget = make_budget(config);
   const MemoryMonitor monitor(budget);
   prepare_compute(config, budget);
@@ -50,6 +51,7 @@ void val(Program& program, Config config, bool as_json) {
                                  : count_or_auto(config.train.batch, "train.batch");
   Evaluation evaluation(config, data, plain, budget);
   evaluation.summary(*model.network, device);
+  run_folder.keep();
   evaluation.warn_of_unreadable(program.console);
   evaluation.print_table(program.console);
   const EvaluationResult& r = evaluation.result();
@@ -58,9 +60,12 @@ void val(Program& program, Config config, bool as_json) {
       "{} images at {} pixels: {:.1f} ms forward, {:.1f} ms suppression, {:.1f} ms wait per image",
       r.images, config.train.img, 1e3 * r.forward_seconds / images, 1e3 * r.nms_seconds / images,
       1e3 * r.wait_seconds / images));
+  const std::string document = evaluation.to_json();
+  write_file_atomically(folder + "/metrics.json", document.data(), document.size());
   if (config.output.plots) evaluation.draw(folder);
-  program.console.print("plots and pictures are in " + folder);
-  if (as_json) program.console.json(evaluation.to_json());
+  program.console.print(fmt::format(
+      "metrics.json{} in {}", config.output.plots ? ", plots and pictures are" : " is", folder));
+  if (as_json) program.console.json(document);
 }
 
 }  // namespace
@@ -74,11 +79,14 @@ void add_val_command(CLI::App& app, Program& program) {
     bool json = false;
   };
   auto state = std::make_shared<State>();
-  state->options = std::make_unique<ConfigOptions>(*command);
+  state->options = std::make_unique<ConfigOptions>(*command, without_image_size());
+  state->options->add_value(*command, "--conf,--conf-thres", "val.conf");
+  state->options->add_value(*command, "--iou,--iou-thres", "val.iou");
   command->add_flag("--json", state->json, "print the result as JSON");
   command->callback([&program, state] {
     program.console.set_quiet(state->json);
-    val(program, state->options->resolve(without_image_size()), state->json);
+    for (const std::string& note : state->options->notes()) program.console.warn(note);
+    val(program, state->options->resolve(), state->json);
   });
 }
 

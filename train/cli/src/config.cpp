@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -59,24 +60,26 @@ void assign_bool(bool& field, const std::string& text, const Where& where) {
   }
 }
 
+std::string in_small_letters(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 void assign_text(std::string& field, const std::string& text, const std::string& accepts,
                  const Where& where) {
   if (!accepts.empty()) {
     const auto choices = split(accepts, "|");
-    if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+    const auto found = std::find(choices.begin(), choices.end(), in_small_letters(text));
+    if (found == choices.end()) {
       const std::string near = nearest(text, choices);
       throw Error("expected one of " + accepts + ", found '" + text + "'", where,
                   near.empty() ? kAcceptedHint : "did you mean '" + near + "'?");
     }
+    field = *found;
+    return;
   }
   field = text;
-}
-
-std::string value_text(const Field& field) {
-  if (auto* const* number = std::get_if<std::int64_t*>(&field)) return std::to_string(**number);
-  if (auto* const* real = std::get_if<double*>(&field)) return show(**real);
-  if (auto* const* flag = std::get_if<bool*>(&field)) return **flag ? "true" : "false";
-  return *std::get<std::string*>(field);
 }
 
 std::string yaml_value(const Field& field) {
@@ -106,6 +109,13 @@ std::string yaml_value(const Field& field) {
 }
 
 }  // namespace
+
+std::string value_text(const Field& field) {
+  if (auto* const* number = std::get_if<std::int64_t*>(&field)) return std::to_string(**number);
+  if (auto* const* real = std::get_if<double*>(&field)) return show(**real);
+  if (auto* const* flag = std::get_if<bool*>(&field)) return **flag ? "true" : "false";
+  return *std::get<std::string*>(field);
+}
 
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
   std::string best;

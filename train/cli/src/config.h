@@ -96,8 +96,13 @@ struct ValSettings {
   std::string batch = "auto";
 };
 
+struct PredictSettings {
+  double conf = 0.25, iou = 0.45;
+};
+
 struct OutputSettings {
   std::string dir = "auto";
+  bool exist_ok = false;
   bool plots = true;
   std::int64_t log_steps = 10;
 };
@@ -112,6 +117,7 @@ struct Config {
   LoaderSettings loader;
   MemorySettings memory;
   ValSettings val;
+  PredictSettings predict;
   OutputSettings output;
 };
 
@@ -128,6 +134,8 @@ struct Setting {
 /// Every key of `config`, in the order of configs/README.md.
 std::vector<Setting> settings_of(Config& config);
 
+/// The value of a field as set_value() reads it.
+std::string value_text(const Field& field);
 /// Sets `key` from `text`. Throws Error at `where`: unknown keys name the nearest known one.
 void set_value(Config& config, const std::string& key, const std::string& text, const Where& where);
 /// Reads an experiment (nested sections) over `config`.

@@ -102,7 +102,11 @@ std::vector<Setting> settings_of(Config& c) {
       {"val.max_det", &c.val.max_det, "most detections kept per image", "1.."},
       {"val.batch", &c.val.batch, "images per evaluation step; auto: the training batch, twice that on a GPU", ""},
 
+      {"predict.conf", &c.predict.conf, "smallest confidence of what predict shows", "0..1"},
+      {"predict.iou", &c.predict.iou, "overlap above which predict drops a box", "0..1"},
+
       {"output.dir", &c.output.dir, "run folder; auto: runs/<command>/exp<N>", ""},
+      {"output.exist_ok", &c.output.exist_ok, "write over a training that output.dir holds", ""},
       {"output.plots", &c.output.plots, "draw plots and pictures", ""},
       {"output.log_steps", &c.output.log_steps, "every so many steps one is written to metrics.jsonl", "1.."},
   };

@@ -59,6 +59,18 @@ std::vector<std::vector<std::string>> classification_rows(const ClassificationSc
   return rows;
 }
 
+/// Detections that are worth showing, back from the original image into the sample.
+std::vector<PictureBox> shown_boxes(std::span<const Detection> detections, const Placement& p) {
+  constexpr float kShownConfidence = 0.25F;
+  std::vector<PictureBox> boxes = picture_boxes(detections);
+  std::erase_if(boxes, [](const PictureBox& box) { return box.confidence < kShownConfidence; });
+  for (PictureBox& box : boxes) {
+    box.box = {box.box.x1 * p.scale_x + p.pad_x, box.box.y1 * p.scale_y + p.pad_y,
+               box.box.x2 * p.scale_x + p.pad_x, box.box.y2 * p.scale_y + p.pad_y};
+  }
+  return boxes;
+}
+
 }  // namespace
 
 LoaderOptions Evaluation::loader(const Config& config, std::int64_t training_batch,
@@ -91,20 +103,25 @@ Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data
 
 void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
   constexpr std::size_t kPictures = 16;
-  constexpr float kShownConfidence = 0.25F;
-  if (batch.detections.empty() || labelled_.size() >= kPictures) return;
+  if (labelled_.size() >= kPictures) return;
   const TensorBatch on_cpu = to_device(batch.batch, torch::kCPU);
-  const auto pictures = pictures_of(on_cpu, kPictures);
+  std::vector<Picture> pictures = pictures_of(on_cpu, kPictures);
+  caption_classes(pictures, on_cpu, data_->class_names());
+  const torch::Tensor best = batch.logits.defined()
+                                 ? batch.logits.to(torch::kCPU, torch::kFloat).argmax(1)
+                                 : torch::Tensor();
   for (std::size_t i = 0; i < pictures.size() && labelled_.size() < kPictures; ++i) {
-    const Placement& p = batch.batch.samples.at(i).placement;
-    std::vector<PictureBox> boxes = picture_boxes(batch.detections[i]);
-    std::erase_if(boxes, [](const PictureBox& box) { return box.confidence < kShownConfidence; });
-    for (PictureBox& box : boxes) {  // back from the original image into the sample
-      box.box = {box.box.x1 * p.scale_x + p.pad_x, box.box.y1 * p.scale_y + p.pad_y,
-                 box.box.x2 * p.scale_x + p.pad_x, box.box.y2 * p.scale_y + p.pad_y};
+    const SampleInfo& sample = batch.batch.samples.at(i);
+    if (sample.replaced) continue;
+    if (best.defined()) {
+      const auto found =
+          static_cast<std::size_t>(best[static_cast<std::int64_t>(i)].item<std::int64_t>());
+      const std::string& name = data_->class_names().at(found);
+      pictures[i].caption += pictures[i].caption == name ? ": right" : ": taken for " + name;
+    } else {
+      found_.push_back(shown_boxes(batch.detections[i], sample.placement));
     }
     labelled_.push_back(copy_picture(pictures[i]));
-    found_.push_back(std::move(boxes));
   }
 }
 
@@ -142,13 +159,14 @@ void Evaluation::draw(const std::string& folder) const {
     plot_curve(result_.detection, Curve::F1, names, folder + "/F1_curve.png");
     plot_curve(result_.detection, Curve::Precision, names, folder + "/P_curve.png");
     plot_curve(result_.detection, Curve::Recall, names, folder + "/R_curve.png");
-    if (!labelled_.empty()) {
+    if (!labelled_.empty())
       draw_comparison(views(labelled_), found_, names, folder + "/val_predictions.jpg");
-    }
+  } else if (!labelled_.empty()) {
+    draw_grid(views(labelled_), names, folder + "/val_predictions.jpg");
   }
-  if (result_.confusion) {
-    plot_matrix(matrix_plot(*result_.confusion, names), folder + "/confusion_matrix.png");
-  }
+  const MatrixPlot matrix = result_.confusion ? matrix_plot(*result_.confusion, names)
+                                              : matrix_plot(result_.classification, names);
+  if (matrix.size <= kMatrixClasses) plot_matrix(matrix, folder + "/confusion_matrix.png");
 }
 
 void Evaluation::print_table(Console& console) const {

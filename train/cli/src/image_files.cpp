@@ -1,5 +1,6 @@
 #include "image_files.h"
 
+#include <glob.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -26,6 +27,16 @@ bool is_image_name(const fs::path& path) {
   return kEndings.contains(ending);
 }
 
+/// What a pattern of the shell's (*, ?, []) matches, sorted; empty where it is none.
+std::vector<std::string> matches(const std::string& pattern) {
+  glob_t found{};
+  std::vector<std::string> paths;
+  if (::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE, nullptr, &found) == 0)
+    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  ::globfree(&found);
+  return paths;
+}
+
 std::vector<std::string> paths_of(const std::string& source) {
   std::vector<std::string> paths;
   if (fs::is_directory(source)) {
@@ -43,8 +54,14 @@ std::vector<std::string> paths_of(const std::string& source) {
     }
   } else if (fs::exists(source)) {
     paths.push_back(source);
+  } else if (const auto found = matches(source); !found.empty()) {
+    for (const std::string& one : found) {
+      if (fs::is_directory(one) || !is_image_name(one)) continue;
+      paths.push_back(one);
+    }
   } else {
-    throw Error("no such image, folder or list", {.file = source}, "name one with --source");
+    throw Error("no such image, folder or list, and nothing that this pattern matches",
+                {.file = source}, "name one with --source");
   }
   if (paths.empty()) throw Error("no images found", {.file = source});
   return paths;
@@ -52,9 +69,14 @@ std::vector<std::string> paths_of(const std::string& source) {
 
 }  // namespace
 
-ImageFiles::ImageFiles(const std::string& source) {
+ImageFiles::ImageFiles(const std::vector<std::string>& sources) {
+  std::vector<std::string> paths;
+  for (const std::string& source : sources) {
+    const auto more = paths_of(source);
+    paths.insert(paths.end(), more.begin(), more.end());
+  }
   std::set<std::string> taken;
-  for (const std::string& path : paths_of(source)) {
+  for (const std::string& path : paths) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) throw Error("no such image", {.file = path});
     const std::string name = fs::path(path).stem().string();

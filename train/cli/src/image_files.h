@@ -8,11 +8,12 @@
 
 namespace brim::cli {
 
-/// Images without labels: a file, every image below a folder, or the lines of a list file.
+/// Images without labels: files, every image below a folder, what a pattern such as "photos/*.jpg"
+/// matches, or the lines of a list file (.txt).
 class ImageFiles final : public Dataset {
  public:
-  /// Throws Error when `source` names no image.
-  explicit ImageFiles(const std::string& source);
+  /// Throws Error when one of `sources` names no image.
+  explicit ImageFiles(const std::vector<std::string>& sources);
   std::int64_t size() const override { return static_cast<std::int64_t>(files_.size()); }
   Record record(std::int64_t index, RecordScratch& scratch) const override;
   Task task() const override { return Task::Detect; }

@@ -12,6 +12,25 @@ Config without_image_size() {
   return config;
 }
 
+namespace {
+
+std::string model_of(const CheckpointInfo& info, const Config& trained) {
+  return info.config.empty() ? info.network : trained.model.name;
+}
+
+}  // namespace
+
+void take_model_of_weights(Config& config, const ConfigOptions& options, Console& console) {
+  const std::string& path = config.model.weights;
+  if (path.empty() || options.has("model.name") || config.model.name != Config().model.name) return;
+  const auto checkpoint = find_checkpoint(path);
+  if (!checkpoint) return;
+  Config trained;
+  read_yaml_text(trained, checkpoint->info.config, path);
+  config.model.name = model_of(checkpoint->info, trained);
+  console.print(fmt::format("{} is what {} was trained for", config.model.name, path));
+}
+
 LoadedModel load_model(Config& config, const std::vector<std::string>& class_names,
                        Console& console) {
   const std::string& path = config.model.weights;
@@ -25,9 +44,8 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
     Config trained;
     if (!info.config.empty()) read_yaml_text(trained, info.config, path);
     model.class_names = info.class_names;
-    model.network =
-        make_network({.model = trained.model.name.empty() ? info.network : trained.model.name,
-                      .classes = static_cast<int>(info.class_names.size())});
+    model.network = make_network(
+        {.model = model_of(info, trained), .classes = static_cast<int>(info.class_names.size())});
     load_state(*model.network, checkpoint->ema.empty() ? checkpoint->model : checkpoint->ema);
     if (config.train.img == 0) config.train.img = trained.train.img;
     console.print(fmt::format("{}: {}, {} classes, after {} epochs", path, info.network,

@@ -6,6 +6,7 @@
 
 #include "brim/train/network.h"
 #include "config.h"
+#include "config_options.h"
 #include "console.h"
 
 namespace brim::cli {
@@ -16,6 +17,8 @@ struct LoadedModel {
   std::vector<std::string> class_names;
 };
 
+/// Where the command line has no model and `model.weights` is a checkpoint of brim's: its network.
+void take_model_of_weights(Config& config, const ConfigOptions& options, Console& console);
 /// Loads `model.weights`: a checkpoint of brim's names its own network and classes, and sets
 /// `config.train.img` where it is 0 (see without_image_size); a state_dict is put into `model.name`
 /// with `class_names`. Throws Error.

@@ -36,11 +36,29 @@ void PictureSource::start(std::int64_t epoch, std::int64_t first_batch) {
 std::optional<TensorBatch> PictureSource::next() {
   constexpr int kBatches = 3;
   std::optional<TensorBatch> batch = source_.next();
+  waiting_.clear();
   if (batch && !folder_.empty() && drawn_ < kBatches) {
-    draw_grid(pictures_of(to_device(*batch, torch::kCPU)), class_names_,
-              folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
+    const TensorBatch on_cpu = to_device(*batch, torch::kCPU);
+    auto pictures = pictures_of(on_cpu);
+    caption_classes(pictures, on_cpu, class_names_);
+    for (const Picture& picture : pictures) waiting_.push_back(copy_picture(picture));
   }
   return batch;
+}
+
+void PictureSource::on_step(const StepEvent& /*event*/) {
+  if (waiting_.empty()) return;
+  draw_grid(views(waiting_), class_names_,
+            folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
+  waiting_.clear();
+}
+
+void caption_classes(std::vector<Picture>& pictures, const TensorBatch& batch,
+                     const std::vector<std::string>& class_names) {
+  if (!batch.class_ids.defined()) return;
+  for (std::size_t i = 0; i < pictures.size(); ++i)
+    pictures[i].caption = class_names.at(static_cast<std::size_t>(
+        batch.class_ids[static_cast<std::int64_t>(i)].item<std::int64_t>()));
 }
 
 namespace {

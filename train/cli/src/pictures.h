@@ -6,6 +6,7 @@
 
 #include "brim/dataloader/image.h"
 #include "brim/train/batch_source.h"
+#include "brim/train/observer.h"
 #include "brim/train/plots.h"
 
 namespace brim::cli {
@@ -21,8 +22,13 @@ struct OwnedPicture {
 OwnedPicture copy_picture(const Picture& picture);
 std::vector<Picture> views(const std::vector<OwnedPicture>& pictures);
 
-/// Passes batches through and draws the first three of a run as train_batch<N>.jpg.
-class PictureSource final : public BatchSource {
+/// Captions of a classifier's pictures: the name of each image's class. Others stay as they are.
+void caption_classes(std::vector<Picture>& pictures, const TensorBatch& batch,
+                     const std::vector<std::string>& class_names);
+
+/// Passes batches through and draws the first three of a run as train_batch<N>.jpg, each once it
+/// was trained on: the time that takes is none that the training waited for data.
+class PictureSource final : public BatchSource, public Observer {
  public:
   /// Draws nothing where `folder` is empty.
   PictureSource(BatchSource& source, std::string folder, std::vector<std::string> class_names);
@@ -30,11 +36,13 @@ class PictureSource final : public BatchSource {
   void start(std::int64_t epoch, std::int64_t first_batch) override;
   std::optional<TensorBatch> next() override;
   double cache_hit_rate() const override { return source_.cache_hit_rate(); }
+  void on_step(const StepEvent& event) override;
 
  private:
   BatchSource& source_;
   std::string folder_;
   std::vector<std::string> class_names_;
+  std::vector<OwnedPicture> waiting_{};  ///< of the batch that is trained on
   int drawn_ = 0;
 };
 

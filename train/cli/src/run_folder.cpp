@@ -1,5 +1,7 @@
 #include "run_folder.h"
 
+#include <fmt/format.h>
+
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -18,13 +20,18 @@ std::string next_run_folder(const std::string& base) {
   }
 }
 
-void prepare_run_folder(const std::string& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) {
-    throw Error("cannot make the run folder: " + error.message(), {.file = folder},
-                "choose another with --output DIR");
-  }
+namespace {
+
+/// `folder` and those above it that are not there yet.
+std::vector<fs::path> missing_folders(const fs::path& folder) {
+  std::vector<fs::path> missing;
+  for (fs::path at = fs::absolute(folder).lexically_normal(); !fs::exists(at);
+       at = at.parent_path())
+    missing.push_back(at);
+  return missing;
+}
+
+void prove_writable(const std::string& folder) {
   const std::string probe = folder + "/.writable";
   errno = 0;
   std::ofstream(probe) << "brim\n";
@@ -32,7 +39,44 @@ void prepare_run_folder(const std::string& folder) {
     throw Error(std::string("cannot write in the run folder: ") + std::strerror(errno),
                 {.file = folder}, "choose another with --output DIR");
   }
-  fs::remove(probe, error);
+  std::error_code ignored;
+  fs::remove(probe, ignored);
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const OutputSettings& output, const std::string& base)
+    : path_(output.dir == "auto" ? next_run_folder(base) : output.dir) {
+  try {
+    made_ = missing_folders(path_);
+    fs::create_directories(path_);
+  } catch (const fs::filesystem_error& error) {
+    throw Error("cannot make the run folder: " + error.code().message(), {.file = path_},
+                "choose another with --output DIR");
+  }
+  prove_writable(path_);
+}
+
+RunFolder::~RunFolder() {
+  std::error_code ignored;
+  if (!made_.empty()) fs::remove_all(made_.front(), ignored);
+  for (const fs::path& folder : made_) fs::remove(folder, ignored);  // those that are empty
+}
+
+void require_unused(const std::string& folder) {
+  for (const char* name : {"last.pt", "best.pt", "results.csv"})
+    if (fs::exists(fs::path(folder) / name))
+      throw Error(
+          "the run folder holds a training already", {.file = folder},
+          fmt::format("--resume {} goes on with it, --exist-ok writes over it; --output DIR "
+                      "takes another folder",
+                      folder));
+}
+
+void remove_results(const std::string& folder) {
+  std::error_code ignored;
+  for (const char* name : {"last.pt", "best.pt", "quarantine.tsv"})
+    fs::remove(fs::path(folder) / name, ignored);
 }
 
 std::string newest_checkpoint(const std::string& runs) {
@@ -53,13 +97,6 @@ std::string newest_checkpoint(const std::string& runs) {
                 "name the checkpoint: --resume runs/train/exp/last.pt");
   }
   return newest;
-}
-
-void append_line(const std::string& path, const std::string& line) {
-  std::ofstream out(path, std::ios::app);
-  out << line << '\n';
-  out.flush();
-  if (!out) throw Error("cannot write", {.file = path}, "is the disk full?");
 }
 
 }  // namespace brim::cli

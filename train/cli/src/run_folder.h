@@ -1,21 +1,43 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
+
+#include "config.h"
 
 namespace brim::cli {
 
 /// `base` where it is free, else `base2`, `base3`, ... (the numbering YOLO users know).
 std::string next_run_folder(const std::string& base);
 
-/// Makes `folder` and proves that files can be written there. Throws Error.
-void prepare_run_folder(const std::string& folder);
+/// The folder that one command leaves its results in. A folder that the command made goes again
+/// where it fails before it has results: see keep().
+class RunFolder {
+ public:
+  /// As `output.dir` says; auto: the next free one after `base`. Makes it and proves that files can
+  /// be written there. Throws Error.
+  RunFolder(const OutputSettings& output, const std::string& base);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  /// From now on the folder stays, whatever happens.
+  void keep() { made_.clear(); }
+
+ private:
+  std::string path_;
+  std::vector<std::filesystem::path> made_{};  ///< the folder, then those above it
+};
+
+/// Throws Error where `folder` holds a training's results.
+void require_unused(const std::string& folder);
+/// Removes what an earlier training left in `folder` and a new one would not replace at once.
+void remove_results(const std::string& folder);
 
 /// The checkpoint that `--resume` without a path means: the newest `last.pt` below `runs`.
 /// Throws Error when there is none.
 std::string newest_checkpoint(const std::string& runs);
-
-/// Appends one line to a text file and flushes it. Throws Error.
-void append_line(const std::string& path, const std::string& line);
 
 }  // namespace brim::cli

@@ -9,8 +9,7 @@
 
 namespace brim::cli {
 
-TrainProgress::TrainProgress(Console& console, std::function<std::vector<std::string>()> verdict,
-                             std::function<std::string()> beside)
+TrainProgress::TrainProgress(Console& console, Verdict verdict, std::function<std::string()> beside)
     : console_(console), verdict_(std::move(verdict)), beside_(std::move(beside)) {}
 
 void TrainProgress::on_start(const RunInfo& info) {
@@ -52,7 +51,7 @@ void TrainProgress::on_step(const StepEvent& event) {
 }
 
 void TrainProgress::on_trained() {
-  if (verdict_) sentences_ = verdict_();
+  if (verdict_) sentences_ = verdict_(busy_seconds_ + wait_seconds_, wait_seconds_);
 }
 
 void TrainProgress::on_epoch(const EpochEvent& event) {

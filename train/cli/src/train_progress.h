@@ -14,10 +14,10 @@ namespace brim::cli {
 /// and one line per epoch, followed by what limited it.
 class TrainProgress final : public Observer {
  public:
-  /// `verdict` gives the loader's sentences about the epoch that ended, one a line, `beside` what
-  /// else the progress line says.
-  TrainProgress(Console& console, std::function<std::vector<std::string>()> verdict,
-                std::function<std::string()> beside = {});
+  /// Sentences about an epoch of which `seconds` were trained or waited for data, one a line.
+  using Verdict = std::function<std::vector<std::string>(double seconds, double waited)>;
+  /// `beside`: what else the progress line says.
+  TrainProgress(Console& console, Verdict verdict, std::function<std::string()> beside = {});
 
   void on_start(const RunInfo& info) override;
   void on_step(const StepEvent& event) override;
@@ -28,7 +28,7 @@ class TrainProgress final : public Observer {
 
  private:
   Console& console_;
-  std::function<std::vector<std::string>()> verdict_;
+  Verdict verdict_;
   std::function<std::string()> beside_;
   std::vector<std::string> sentences_{};  ///< about the epoch that ended
   RunInfo info_{};

@@ -118,6 +118,31 @@ std::string class_difference(const std::vector<std::string>& a, const std::strin
   return "";
 }
 
+namespace {
+
+bool has_labels(const Dataset& dataset) {
+  if (dataset.task() == Task::Classify) return true;
+  RecordScratch scratch;
+  for (std::int64_t i = 0; i < dataset.size(); ++i)
+    if (!dataset.record(i, scratch).boxes.empty()) return true;
+  return false;
+}
+
+}  // namespace
+
+void require_labels(const Dataset& dataset, const Config& config) {
+  if (!has_labels(dataset))
+    throw Error(
+        "no image has a label, so there is nothing to learn", {.file = config.data.path},
+        "`brim inspect data` shows what was found; YOLO's labels lie in a folder 'labels' beside "
+        "'images'");
+}
+
+void warn_of_no_labels(const Dataset& dataset, Console& console) {
+  if (!has_labels(dataset))
+    console.warn("no image of the validation data has a label: its figures are all 0");
+}
+
 void show_warnings(const Dataset& dataset, Console& console) {
   constexpr std::size_t kShown = 20;
   const auto& warnings = dataset.warnings();

@@ -50,6 +50,11 @@ std::vector<std::string> frozen_prefixes(const Network& network, std::int64_t la
 std::string class_difference(const std::vector<std::string>& a, const std::string& name_of_a,
                              const std::vector<std::string>& b, const std::string& name_of_b);
 
+/// Throws Error where no image of `dataset` has a label: nothing can be learnt from it.
+void require_labels(const Dataset& dataset, const Config& config);
+/// Tells the user where no image of `dataset` has a label: every figure will be 0.
+void warn_of_no_labels(const Dataset& dataset, Console& console);
+
 /// Prints the first warnings of `dataset` and how many there are in all.
 void show_warnings(const Dataset& dataset, Console& console);
 

@@ -22,6 +22,10 @@ struct QuarantineEntry {
   std::int64_t replacement = 0;
 };
 
+/// Appends `entries` to a file of bad files (LoaderOptions::quarantine_file) in the same columns,
+/// but for those whose path stands there already.
+void list_bad_files(const std::string& file, std::span<const QuarantineEntry> entries);
+
 /// Batches of an epoch, in order, decoded and augmented ahead by worker threads. What it yields
 /// depends on (dataset, transform, seed, epoch, sampler settings) alone (Law 1).
 ///

@@ -13,6 +13,8 @@ struct ClassificationScores {
   std::int64_t images = 0;
   std::vector<double> class_top1{};  ///< per class; 0 for classes without images
   std::vector<std::int64_t> class_images{};
+  /// [predicted * classes + true class]: images.
+  std::vector<std::int64_t> confusion{};
 };
 
 /// Counts batch by batch; memory is that of a confusion matrix.

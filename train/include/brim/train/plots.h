@@ -9,6 +9,7 @@
 #include "brim/dataloader/image.h"
 #include "brim/dataloader/letterbox.h"
 #include "brim/dataloader/torch/tensor_batch.h"
+#include "brim/train/classification_metrics.h"
 #include "brim/train/detection_metrics.h"
 
 // Plots and pictures of a run folder, drawn with OpenCV. Every function writes one file whose
@@ -52,6 +53,11 @@ struct MatrixPlot {
   std::vector<std::string> names{};
 };
 MatrixPlot matrix_plot(const ConfusionMatrix& matrix, std::span<const std::string> class_names);
+MatrixPlot matrix_plot(const ClassificationScores& scores,
+                       std::span<const std::string> class_names);
+/// Classes that a matrix can be drawn of, background included.
+inline constexpr int kMatrixClasses = 2000;
+/// Throws std::invalid_argument where there are more than kMatrixClasses.
 void plot_matrix(const MatrixPlot& matrix, const std::string& path);
 
 /// What the labels of a dataset look like; memory does not grow with the dataset.
@@ -83,15 +89,16 @@ struct Picture {
 std::vector<Picture> pictures_of(const TensorBatch& batch, std::int64_t most = 16);
 std::vector<PictureBox> picture_boxes(std::span<const Detection> detections);
 
-/// Pictures side by side in a nearly square grid at most `side` pixels wide and high.
+/// Pictures side by side in a nearly square grid at most `side` pixels wide and high; small ones
+/// are enlarged so that words find room.
 void draw_grid(std::span<const Picture> pictures, std::span<const std::string> class_names,
-               const std::string& path, int side = 1920);
+               const std::string& path, int side = 2560);
 /// Each picture twice: labels on the left, what was found on the right (boxes of `found[i]`).
 void draw_comparison(std::span<const Picture> pictures,
                      std::span<const std::vector<PictureBox>> found,
                      std::span<const std::string> class_names, const std::string& path,
-                     int side = 1920);
-/// One picture in its own size.
+                     int side = 2560);
+/// One picture in its own size, its caption at the lower edge.
 void draw_picture(const Picture& picture, std::span<const std::string> class_names,
                   const std::string& path);
 

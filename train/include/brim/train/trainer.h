@@ -93,6 +93,7 @@ struct TrainResult {
   double best_fitness = 0;
   int best_epoch = -1;
   EvaluationSummary last{};  ///< the last evaluation
+  int last_epoch = -1;       ///< that it was made after; negative: there was none
 };
 
 /// Trains a Network. The network is moved to the device and to channels-last.
