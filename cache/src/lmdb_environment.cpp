@@ -33,7 +33,7 @@ MDB_val value_of(const void* data, std::size_t size) {
 
 [[noreturn]] void fail(const std::string& what, const std::string& directory,
                        const std::string& hint) {
-  throw Error(what, {.file = directory, .key = "cache.dir"}, hint);
+  throw Error(what, {.file = directory, .key = "loader.cache_dir"}, hint);
 }
 
 }  // namespace
@@ -68,19 +68,19 @@ void LmdbEnvironment::prepare(const std::string& directory) {
   const bool ours = fs::exists(marker);
   if (!ours && has_data)
     fail("holds an LMDB database that is not a brim cache", directory,
-         "name another folder with cache.dir");
+         "name another folder with loader.cache_dir");
   marker_ = open_file(marker, O_RDWR | O_CREAT);
   writable_ = static_cast<bool>(marker_) && ::access(directory.c_str(), W_OK) == 0;
   if (!marker_) marker_ = open_file(marker, O_RDONLY);
   if (!marker_)
     fail(std::string("cannot use the cache folder: ") + lmdb_message(errno), directory,
-         "name a folder you may write to with cache.dir");
+         "name a folder you may write to with loader.cache_dir");
   if (lock_file(marker_, LockKind::Exclusive, 0)) {
     const LmdbFileState state = check_lmdb_file(data);
     const bool bad = state == LmdbFileState::Damaged || state == LmdbFileState::OtherFormat;
     if (!writable_ && state != LmdbFileState::Sound)
       fail("the cache in this read-only folder cannot be read", directory,
-           "name a folder you may write to with cache.dir");
+           "name a folder you may write to with loader.cache_dir");
     if (bad) {
       rebuilt_ = true;
       fs::remove(data);
@@ -95,7 +95,7 @@ void LmdbEnvironment::open(const std::string& directory, std::int64_t map_bytes)
   const auto check = [&](int code) {
     if (code != 0)
       fail("cannot open the LMDB cache: " + lmdb_message(code), directory,
-           "remove the folder with 'brim cache rm', or name another with cache.dir");
+           "remove the folder with 'brim cache rm', or name another with loader.cache_dir");
   };
   const auto page = static_cast<std::int64_t>(::sysconf(_SC_PAGESIZE));
   map_bytes = std::min(map_bytes, most_more_map());

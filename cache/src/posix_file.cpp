@@ -88,15 +88,15 @@ void throw_errno(const std::string& what) {
 }
 
 void make_cache_directory(const std::string& directory) {
-  const std::string hint = "name a folder you may write to with cache.dir";
+  const std::string hint = "name a folder you may write to with loader.cache_dir";
   if (directory.empty())
-    throw Error("no folder for the cache is given", {.key = "cache.dir"}, hint);
+    throw Error("no folder for the cache is given", {.key = "loader.cache_dir"}, hint);
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (!std::filesystem::is_directory(directory))
     throw Error("cannot make the cache folder '" + directory +
                     "': " + (error ? error.message() : std::string("it is no folder")),
-                {.key = "cache.dir"}, hint);
+                {.key = "loader.cache_dir"}, hint);
 }
 
 std::int64_t free_disk_bytes(const std::string& directory) {

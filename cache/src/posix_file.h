@@ -42,7 +42,7 @@ void unlock_file(const PosixFile& file);
 
 [[noreturn]] void throw_errno(const std::string& what);
 
-/// Makes `directory` and its parents; throws Error (key cache.dir) when that cannot be.
+/// Makes `directory` and its parents; throws Error (key loader.cache_dir) when that cannot be.
 void make_cache_directory(const std::string& directory);
 
 /// Bytes that this process may still write to the file system of `directory`; 0 when unknown.

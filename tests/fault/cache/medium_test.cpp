@@ -153,7 +153,7 @@ TEST_P(Medium, ThatMayNotBeWrittenAndIsEmptyIsAnError) {
       GetParam().open(path, 8 << 20);
       return 1;
     } catch (const Error& error) {
-      return error.where().key == "cache.dir" && !error.hint().empty() ? 0 : 2;
+      return error.where().key == "loader.cache_dir" && !error.hint().empty() ? 0 : 2;
     }
   });
   if (end == "exit 77") GTEST_SKIP() << "cannot give up the permission to write here";

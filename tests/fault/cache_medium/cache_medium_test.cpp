@@ -161,7 +161,7 @@ TEST_P(CacheMedium, WithoutRoomForAnotherFileLosesNoSample) {
     try {
       store = open(folder_.file("small"));
     } catch (const Error& error) {
-      return error.where().key == "cache.dir" && !error.hint().empty() ? 0 : 1;
+      return error.where().key == "loader.cache_dir" && !error.hint().empty() ? 0 : 1;
     }
     return digest(data_, store) == expected_ ? 0 : 2;
   });

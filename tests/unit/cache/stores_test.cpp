@@ -59,7 +59,7 @@ TEST(MakeStore, SaysWhyAFolderCannotBeUsed) {
       make_store({.mode = mode, .directory = folder.file("taken")});
       FAIL();
     } catch (const Error& error) {
-      EXPECT_EQ(error.where().key, "cache.dir");
+      EXPECT_EQ(error.where().key, "loader.cache_dir");
       EXPECT_NE(error.message().find("taken"), std::string::npos);
     }
   }

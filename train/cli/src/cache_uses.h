@@ -30,7 +30,15 @@ struct WantedEntries {
 /// and those of absent data ask for nothing.
 WantedEntries wanted_entries(const std::string& directory, const std::string& index_directory,
                              std::int64_t most_days);
-/// Notes the gone uses no longer. Once their entries are removed: without any use they would stay.
-void forget_gone(const WantedEntries& wanted);
+/// What the noted uses of one data set ask for and no other use does.
+struct EntriesOfData {
+  std::unordered_set<CacheKey> keys{};
+  std::vector<std::string> notes{};  ///< the files that note its uses; empty: none
+};
+/// Throws Error where `data` (an absolute path) is absent: its keys follow from its files.
+EntriesOfData entries_of(const std::string& directory, const std::string& index_directory,
+                         const std::string& data);
+/// Notes these uses no longer. Once their entries are removed: without any use they would stay.
+void forget(const std::vector<std::string>& notes);
 
 }  // namespace brim::cli

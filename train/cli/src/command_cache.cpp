@@ -152,7 +152,7 @@ void collect(Program& program, const Config& config, std::int64_t most_days, Gar
   // Without a single noted use nothing is known of the entries: they stay.
   if (wanted.uses > 0) keep = [&](const CacheKey& key) { return wanted.keys.contains(key); };
   const GarbageResult result = collect_garbage(directory, keep, mode);
-  if (removes) forget_gone(wanted);
+  if (removes) forget(wanted.gone_notes);
   program.console.print(fmt::format(
       "{}: {} of {} entries and {} leftovers {}, {} {}", directory, result.removed_entries,
       result.entries, result.leftovers, removes ? "removed" : "would be removed",
@@ -165,6 +165,30 @@ void collect(Program& program, const Config& config, std::int64_t most_days, Gar
                                {"dry_run", !removes}})
                              .dump(2));
   }
+}
+
+void remove(Program& program, const Config& config, bool as_json) {
+  if (config.loader.cache != Config().loader.cache)
+    throw Error("rm removes caches of every kind", {.key = "loader.cache"}, "leave it out");
+  const std::string directory = cache_directory(config);
+  std::int64_t bytes = 0;
+  if (config.data.path.empty()) {
+    bytes = remove_caches(directory);
+  } else {
+    const std::string user = user_cache_directory();
+    const EntriesOfData own =
+        entries_of(directory, user.empty() ? "" : user + "/index", data_identity(config));
+    if (own.notes.empty())
+      throw Error("no cache of these images is noted there", {.file = directory},
+                  "name the folder with loader.cache_dir; brim cache gc removes what nobody uses");
+    bytes = collect_garbage(
+                directory, [&](const CacheKey& key) { return !own.keys.contains(key); },
+                GarbageMode::Remove)
+                .freed_bytes;
+    forget(own.notes);
+  }
+  program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
+  if (as_json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));
 }
 
 }  // namespace
@@ -218,18 +242,11 @@ void add_cache_command(CLI::App& app, Program& program) {
     collect(program, state->gc->resolve(), state->older,
             state->dry_run ? GarbageMode::DryRun : GarbageMode::Remove, state->json);
   });
-  add("rm", "Removes all caches, of every data set", "rm loader.cache_dir=/mnt/cache", state->rm)
+  add("rm", "Removes the entries of one data set, or without --data all caches of the folder",
+      "rm --data data.yaml", state->rm)
       ->callback([&program, state] {
         program.console.set_quiet(state->json);
-        const Config config = state->rm->resolve();
-        if (!config.data.path.empty() || config.loader.cache != Config().loader.cache)
-          throw Error("rm removes all caches of a folder, whatever their data and kind",
-                      {.key = config.data.path.empty() ? "loader.cache" : "data.path"},
-                      "leave it out, name a folder with loader.cache_dir, or use brim cache gc");
-        const std::string directory = cache_directory(config);
-        const std::int64_t bytes = remove_caches(directory);
-        program.console.print(fmt::format("{} freed in {}", format_bytes(bytes), directory));
-        if (state->json) program.console.json(json({{"freed_bytes", bytes}}).dump(2));
+        remove(program, state->rm->resolve(), state->json);
       });
 }
 

@@ -28,6 +28,9 @@ void make_data(Program& program, const ComposeOptions& options, bool as_json) {
   program.console.print(fmt::format("{} images made, {} kept: {} to train on, {} to validate",
                                     report.written, report.kept, report.train_images,
                                     report.val_images));
+  if (report.finished && report.val_images == 0 && options.val_fraction > 0)
+    program.console.warn(
+        "so few images leave none to validate on: make more, raise --val, or train with --noval");
   if (!report.finished) {
     program.console.print("stopped as asked; the same command goes on from here");
     program.exit_code = 130;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "brim/dataloader/loader.h"
 #include "config_options.h"
@@ -102,11 +103,12 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
   const auto files = std::make_shared<ImageFiles>(arguments.sources);
   RunFolder run_folder(config.output, "runs/predict/exp");
   const std::string& folder = run_folder.path();
-  for (std::int64_t i = 0; i < files->size(); ++i) {
+  std::set<fs::path> beside;
+  for (std::int64_t i = 0; i < files->size(); ++i)
+    beside.insert(fs::absolute(files->path(i)).parent_path());
+  for (const fs::path& sources : beside) {
     std::error_code ignored;
-    fs::path beside = fs::path(files->path(i)).parent_path();
-    if (beside.empty()) beside = ".";
-    if (fs::equivalent(beside, folder, ignored))
+    if (fs::equivalent(sources, folder, ignored))
       throw Error("the pictures would take the place of their sources", {.key = "output.dir"},
                   "choose another folder than '" + folder + "'");
   }

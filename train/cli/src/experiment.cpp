@@ -160,16 +160,18 @@ std::string cache_directory(const Config& config) {
   return config.loader.cache_dir != "auto" ? config.loader.cache_dir : user_cache_directory();
 }
 
+std::string data_identity(const Config& config) {
+  std::error_code ignored;
+  return std::filesystem::absolute(config.data.path, ignored).lexically_normal().string();
+}
+
 void note_use(const Config& config, Split split, const Transform& transform,
               const LoaderOptions& options) {
   const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
   if (mode == CacheMode::None || mode == CacheMode::Ram) return;
-  std::error_code ignored;
-  note_cache_use(
-      cache_directory(config),
-      {.data = std::filesystem::absolute(config.data.path, ignored).lexically_normal().string(),
-       .split = std::string(split_name(split)),
-       .recipe = cache_recipe(transform, options)});
+  note_cache_use(cache_directory(config), {.data = data_identity(config),
+                                           .split = std::string(split_name(split)),
+                                           .recipe = cache_recipe(transform, options)});
 }
 
 std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
@@ -207,9 +209,7 @@ std::shared_ptr<Store> make_cache(const Config& config, std::shared_ptr<MemoryBu
   options.budget = std::move(budget);
   options.share = parse_cache_share(config.loader.cache_share, "loader.cache_share");
   // Processes that train on the same images at the same size keep the same pixels.
-  std::error_code ignored;
-  options.share_name = std::filesystem::absolute(config.data.path, ignored).lexically_normal();
-  options.share_name += "@" + std::to_string(config.train.img);
+  options.share_name = data_identity(config) + "@" + std::to_string(config.train.img);
   return make_store(options);
 }
 

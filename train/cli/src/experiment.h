@@ -49,6 +49,8 @@ std::shared_ptr<MemoryBudget> make_budget(const Config& config);
 /// the line that tells the user why, empty where nothing was left open.
 std::string decide_cache(Config& config, const Dataset& dataset, const Transform& transform,
                          std::int64_t batch, const std::shared_ptr<MemoryBudget>& budget);
+/// The configured data by its absolute path.
+std::string data_identity(const Config& config);
 /// Notes what a cache on disk is used for, so that `brim cache gc` keeps its entries.
 void note_use(const Config& config, Split split, const Transform& transform,
               const LoaderOptions& options);
