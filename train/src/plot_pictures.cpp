@@ -78,40 +78,47 @@ void draw_boxes(cv::Mat& image, std::span<const PictureBox> boxes,
   }
 }
 
-/// A picture brought into a cell of a grid, with its boxes and caption.
-cv::Mat tile_of(const ImageView& pixels, std::span<const PictureBox> boxes,
-                const std::string& caption, std::span<const std::string> names, cv::Size cell) {
-  cv::Mat tile(cell, CV_8UC3, cv::Scalar(245, 245, 245));
-  if (pixels.width <= 0 || pixels.height <= 0) return tile;
-  const double scale = std::min(static_cast<double>(cell.width) / pixels.width,
-                                static_cast<double>(cell.height) / pixels.height);
-  const cv::Size size(
-      std::clamp(static_cast<int>(std::lround(pixels.width * scale)), 1, cell.width),
-      std::clamp(static_cast<int>(std::lround(pixels.height * scale)), 1, cell.height));
-  cv::Mat part = tile(cv::Rect((cell.width - size.width) / 2, (cell.height - size.height) / 2,
-                               size.width, size.height));
-  cv::resize(pixels_of(pixels), part, size, 0, 0, scale < 1 ? cv::INTER_AREA : cv::INTER_LINEAR);
-  const Style style = style_for(std::max(cell.width, cell.height));
-  draw_boxes(part, boxes, names, scale, style);
-  if (!caption.empty()) draw_tag(tile, caption, {0, cell.height}, {60, 60, 60}, style);
-  return tile;
-}
-
-/// Joins tiles of one size, `columns` to a row, with a white gap.
-void write_tiles(const std::vector<cv::Mat>& tiles, int columns, const std::string& path) {
-  constexpr int kGap = 4;
-  const cv::Size cell = tiles.empty() ? cv::Size(64, 64) : tiles[0].size();
-  const int count = std::max<int>(1, static_cast<int>(tiles.size()));
-  const int rows = (count + columns - 1) / columns;
-  cv::Mat sheet(rows * (cell.height + kGap) + kGap, columns * (cell.width + kGap) + kGap, CV_8UC3,
-                cv::Scalar(255, 255, 255));
-  for (int i = 0; i < static_cast<int>(tiles.size()); ++i) {
-    const cv::Point corner(kGap + i % columns * (cell.width + kGap),
-                           kGap + i / columns * (cell.height + kGap));
-    tiles[static_cast<std::size_t>(i)].copyTo(sheet(cv::Rect(corner, cell)));
+/// Cells of one size, `columns` to a row, with a white gap.
+class Sheet {
+ public:
+  Sheet(std::size_t count, int columns, cv::Size cell) : columns_(columns), cell_(cell) {
+    const int rows = (static_cast<int>(count) + columns - 1) / columns;
+    pixels_ = cv::Mat(rows * (cell.height + kGap) + kGap, columns * (cell.width + kGap) + kGap,
+                      CV_8UC3, cv::Scalar(255, 255, 255));
   }
-  write_picture(sheet, path);
-}
+  /// A picture brought into the next cell, with its boxes and caption.
+  void add(const ImageView& pixels, std::span<const PictureBox> boxes, const std::string& caption,
+           std::span<const std::string> names) {
+    cv::Mat tile = next_cell();
+    tile.setTo(cv::Scalar(245, 245, 245));
+    if (pixels.width <= 0 || pixels.height <= 0) return;
+    const double scale = std::min(static_cast<double>(cell_.width) / pixels.width,
+                                  static_cast<double>(cell_.height) / pixels.height);
+    const cv::Size size(
+        std::clamp(static_cast<int>(std::lround(pixels.width * scale)), 1, cell_.width),
+        std::clamp(static_cast<int>(std::lround(pixels.height * scale)), 1, cell_.height));
+    cv::Mat part = tile(cv::Rect((cell_.width - size.width) / 2, (cell_.height - size.height) / 2,
+                                 size.width, size.height));
+    cv::resize(pixels_of(pixels), part, size, 0, 0, scale < 1 ? cv::INTER_AREA : cv::INTER_LINEAR);
+    const Style style = style_for(std::max(cell_.width, cell_.height));
+    draw_boxes(part, boxes, names, scale, style);
+    if (!caption.empty()) draw_tag(tile, caption, {0, cell_.height}, {60, 60, 60}, style);
+  }
+  void write(const std::string& path) const { write_picture(pixels_, path); }
+
+ private:
+  static constexpr int kGap = 4;
+  cv::Mat next_cell() {
+    const cv::Point corner(kGap + added_ % columns_ * (cell_.width + kGap),
+                           kGap + added_ / columns_ * (cell_.height + kGap));
+    ++added_;
+    return pixels_(cv::Rect(corner, cell_));
+  }
+
+  int columns_, added_ = 0;
+  cv::Size cell_;
+  cv::Mat pixels_;
+};
 
 /// Size of a cell so that `columns` of the widest picture fit into `side`. Small pictures are
 /// enlarged: words take as many pixels on them as on others.
@@ -165,11 +172,9 @@ void draw_grid(std::span<const Picture> pictures, std::span<const std::string> c
   const int columns = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(count))));
   const int rows = (static_cast<int>(count) + columns - 1) / columns;
   const cv::Size cell = cell_size(pictures, columns, rows, side);
-  std::vector<cv::Mat> tiles;
-  for (const Picture& p : pictures) {
-    tiles.push_back(tile_of(p.pixels, p.boxes, p.caption, class_names, cell));
-  }
-  write_tiles(tiles, columns, path);
+  Sheet sheet(count, columns, cell);
+  for (const Picture& p : pictures) sheet.add(p.pixels, p.boxes, p.caption, class_names);
+  sheet.write(path);
 }
 
 void draw_comparison(std::span<const Picture> pictures,
@@ -179,16 +184,16 @@ void draw_comparison(std::span<const Picture> pictures,
   const int pairs = count > 2 ? 2 : 1;
   const int rows = (static_cast<int>(count) + pairs - 1) / pairs;
   const cv::Size cell = cell_size(pictures, pairs * 2, rows, side);
-  std::vector<cv::Mat> tiles;
+  Sheet sheet(2 * count, pairs * 2, cell);
   for (std::size_t i = 0; i < pictures.size(); ++i) {
     const Picture& p = pictures[i];
     const std::string ending = p.caption.empty() ? "" : "  " + p.caption;
-    tiles.push_back(tile_of(p.pixels, p.boxes, "labels" + ending, class_names, cell));
+    sheet.add(p.pixels, p.boxes, "labels" + ending, class_names);
     const std::span<const PictureBox> boxes =
         i < found.size() ? std::span<const PictureBox>(found[i]) : std::span<const PictureBox>();
-    tiles.push_back(tile_of(p.pixels, boxes, "found" + ending, class_names, cell));
+    sheet.add(p.pixels, boxes, "found" + ending, class_names);
   }
-  write_tiles(tiles, pairs * 2, path);
+  sheet.write(path);
 }
 
 void draw_picture(const Picture& picture, std::span<const std::string> class_names,

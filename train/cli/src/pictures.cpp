@@ -36,21 +36,17 @@ void PictureSource::start(std::int64_t epoch, std::int64_t first_batch) {
 std::optional<TensorBatch> PictureSource::next() {
   constexpr int kBatches = 3;
   std::optional<TensorBatch> batch = source_.next();
-  waiting_.clear();
-  if (batch && !folder_.empty() && drawn_ < kBatches) {
-    const TensorBatch on_cpu = to_device(*batch, torch::kCPU);
-    auto pictures = pictures_of(on_cpu);
-    caption_classes(pictures, on_cpu, class_names_);
-    for (const Picture& picture : pictures) waiting_.push_back(copy_picture(picture));
-  }
+  if (!folder_.empty() && drawn_ < kBatches) trained_on_ = batch;
   return batch;
 }
 
 void PictureSource::on_step(const StepEvent& /*event*/) {
-  if (waiting_.empty()) return;
-  draw_grid(views(waiting_), class_names_,
-            folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
-  waiting_.clear();
+  if (!trained_on_) return;
+  const TensorBatch batch = to_device(*trained_on_, torch::kCPU);
+  trained_on_.reset();
+  auto pictures = pictures_of(batch);
+  caption_classes(pictures, batch, class_names_);
+  draw_grid(pictures, class_names_, folder_ + "/train_batch" + std::to_string(drawn_++) + ".jpg");
 }
 
 void caption_classes(std::vector<Picture>& pictures, const TensorBatch& batch,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,7 @@ class PictureSource final : public BatchSource, public Observer {
   BatchSource& source_;
   std::string folder_;
   std::vector<std::string> class_names_;
-  std::vector<OwnedPicture> waiting_{};  ///< of the batch that is trained on
+  std::optional<TensorBatch> trained_on_{};  ///< to be drawn
   int drawn_ = 0;
 };
 

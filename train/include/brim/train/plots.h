@@ -92,7 +92,7 @@ std::vector<PictureBox> picture_boxes(std::span<const Detection> detections);
 /// Pictures side by side in a nearly square grid at most `side` pixels wide and high; small ones
 /// are enlarged so that words find room.
 void draw_grid(std::span<const Picture> pictures, std::span<const std::string> class_names,
-               const std::string& path, int side = 2560);
+               const std::string& path, int side = 1920);
 /// Each picture twice: labels on the left, what was found on the right (boxes of `found[i]`).
 void draw_comparison(std::span<const Picture> pictures,
                      std::span<const std::vector<PictureBox>> found,
