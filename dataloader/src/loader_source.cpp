@@ -80,8 +80,9 @@ void SourceLoader::load(std::int64_t index, const RegionQuery& region, LoadScrat
   }
   for (const QuarantineEntry& entry : found) quarantine_.add(entry);
   quarantine_.count_sample();
-  // Where all of them were known to be bad already, it was told why.
-  const std::string why = found.empty() ? "" : ": " + found.front().reason;
+  // Where it was known to be bad already, it was told why.
+  const bool told = found.empty() || found.front().index != index;
+  const std::string why = told ? "" : ": " + found.front().reason;
   throw Error("sample " + std::to_string(index) + " cannot be read" + why +
                   (dataset_.size() > 1 ? "; nor can those that were tried in its place" : ""),
               {.file = dataset_.path(index)}, "check the files with: brim inspect image FILE...");

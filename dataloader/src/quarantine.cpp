@@ -46,8 +46,7 @@ bool Quarantine::contains(std::int64_t index) const {
 
 void Quarantine::list(std::span<const QuarantineEntry> entries) {
   const std::lock_guard lock(mutex_);
-  for (const QuarantineEntry& entry : entries)
-    if (listed_.insert(one_field(entry.path)).second) append(entry);
+  for (const QuarantineEntry& entry : entries) append_new(entry);
 }
 
 void Quarantine::add(const QuarantineEntry& entry) {
@@ -55,7 +54,14 @@ void Quarantine::add(const QuarantineEntry& entry) {
   if (!by_index_.emplace(entry.index, entries_.size()).second) return;
   entries_.push_back(entry);
   count_.fetch_add(1, std::memory_order_release);
-  if (!file_.empty() && listed_.insert(one_field(entry.path)).second) append(entry);
+  append_new(entry);
+}
+
+/// Others may have written to the file as well.
+void Quarantine::append_new(const QuarantineEntry& entry) {
+  if (file_.empty() || listed_.contains(one_field(entry.path))) return;
+  read_listed();
+  if (listed_.insert(one_field(entry.path)).second) append(entry);
 }
 
 void Quarantine::append(const QuarantineEntry& entry) {

@@ -32,6 +32,7 @@ class Quarantine {
  private:
   void check_rate() const;
   void read_listed();
+  void append_new(const QuarantineEntry& entry);
   void append(const QuarantineEntry& entry);
 
   std::string file_;

@@ -54,7 +54,7 @@ std::int64_t ClassificationMetrics::confusion(int predicted, int truth) const {
 
 ClassificationScores ClassificationMetrics::compute() const {
   ClassificationScores result;
-  result.confusion = confusion_;
+  if (classes_ <= kConfusionClasses) result.confusion = confusion_;
   std::int64_t hits = 0;
   for (int truth = 0; truth < classes_; ++truth) {
     std::int64_t images = 0;

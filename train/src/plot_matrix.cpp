@@ -70,7 +70,8 @@ MatrixPlot matrix_plot(const ClassificationScores& scores,
 
 void plot_matrix(const MatrixPlot& matrix, const std::string& path) {
   const int n = matrix.size;
-  if (n > kMatrixClasses) throw std::invalid_argument("a matrix of too many classes to draw");
+  if (n > kConfusionClasses + 1 || std::ssize(matrix.cells) != std::ptrdiff_t{n} * n)
+    throw std::invalid_argument("a matrix of too many classes to draw");
   // At least so large that names stay legible, as long as the picture stays within reason.
   const double least = std::clamp(2000.0 / std::max(n, 1), 1.0, 6.0);
   const double cell = std::clamp(640.0 / std::max(n, 1), least, 80.0);

@@ -144,6 +144,28 @@ std::vector<PictureBox> picture_boxes(std::span<const Detection> detections) {
   return result;
 }
 
+KeptPicture keep_picture(const Picture& picture, int side) {
+  const ImageView& in = picture.pixels;
+  const double scale =
+      std::min(1.0, static_cast<double>(side) / std::max({in.width, in.height, 1}));
+  KeptPicture kept{.pixels = {}, .boxes = picture.boxes, .caption = picture.caption};
+  if (in.width <= 0 || in.height <= 0) return kept;
+  kept.pixels.resize(std::max(1, static_cast<int>(std::lround(in.width * scale))),
+                     std::max(1, static_cast<int>(std::lround(in.height * scale))));
+  cv::Mat out = pixels_of(kept.pixels.view());
+  cv::resize(pixels_of(in), out, out.size(), 0, 0, cv::INTER_AREA);
+  const auto by = static_cast<float>(scale);
+  for (PictureBox& box : kept.boxes)
+    box.box = {box.box.x1 * by, box.box.y1 * by, box.box.x2 * by, box.box.y2 * by};
+  return kept;
+}
+
+std::vector<Picture> views(std::span<const KeptPicture> pictures) {
+  std::vector<Picture> result;
+  for (const KeptPicture& picture : pictures) result.push_back(picture.view());
+  return result;
+}
+
 std::vector<Picture> pictures_of(const TensorBatch& batch, std::int64_t most) {
   const auto& images = batch.images;
   const std::int64_t count = std::min(batch.size(), most);

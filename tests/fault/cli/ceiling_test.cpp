@@ -197,6 +197,7 @@ class Ceilings : public testing::Test {
                  "--max-steps",
                  "2",
                  "--noplots",
+                 "--exist-ok",
                  "--output",
                  folder_.file("run"),
                  "loader.cache_dir=" + folder_.file("cache")};

@@ -62,7 +62,7 @@ TEST_F(RunFolder, OfACommandThatFailsGoesAgain) {
   const ProcessResult refused = train({"--img", "70"});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.error, HasSubstr("multiples of 32"));
-  EXPECT_FALSE(fs::exists(folder_.file("runs"))) << "made for the run";
+  EXPECT_FALSE(fs::exists(run())) << "made for the run";
   fs::create_directories(run());
   EXPECT_EQ(train({"--img", "70"}).exit_code, 2);
   EXPECT_TRUE(fs::exists(run())) << "was there before";
@@ -72,6 +72,51 @@ TEST_F(RunFolder, OfACommandThatFailsGoesAgain) {
                 .exit_code,
             2);
   EXPECT_FALSE(fs::exists(folder_.file("v")));
+}
+
+TEST_F(RunFolder, KeepsAnEarlierTrainingUntilTheNewOneHasMadeAStep) {
+  ASSERT_EQ(train({"--epochs", "1"}).exit_code, 0);
+  const std::string weights = read_file(run() + "/best.pt");
+  EXPECT_EQ(train({"--exist-ok", "--img", "70"}).exit_code, 2);
+  EXPECT_EQ(read_file(run() + "/best.pt"), weights);
+  write_file(run() + "/epoch7.pt", "of the earlier training");
+  write_file(run() + "/notes.txt", "the user's");
+  const std::string start = run() + "/best.pt";
+  ASSERT_EQ(train({"--exist-ok", "--epochs", "1", "--weights", start}).exit_code, 0);
+  EXPECT_FALSE(fs::exists(run() + "/epoch7.pt"));
+  EXPECT_TRUE(fs::exists(run() + "/notes.txt"));
+  EXPECT_NE(read_file(run() + "/best.pt"), weights);
+  EXPECT_THAT(read_file(run() + "/config.yaml"), HasSubstr("exist_ok: false"));
+}
+
+TEST_F(RunFolder, SaysWhereItsBestWeightsAreOfAnEarlierSession) {
+  const std::vector<std::string> words{"train",
+                                       "--data",
+                                       data(),
+                                       "--model",
+                                       "yolov5n",
+                                       "--img",
+                                       "64",
+                                       "--batch",
+                                       "2",
+                                       "--workers",
+                                       "1",
+                                       "--noplots",
+                                       "--output",
+                                       run(),
+                                       "--epochs",
+                                       "1",
+                                       "data.index_dir=none"};
+  ASSERT_EQ(run_brim(words).exit_code, 0);
+  fs::create_directory(folder_.file("moved"));
+  fs::copy(run() + "/last.pt", folder_.file("moved/last.pt"));
+  // Nothing is learnt any more, so no epoch is better, and best.pt is not there.
+  const ProcessResult resumed = run_brim({"train", "--resume", folder_.file("moved"), "--epochs",
+                                          "2", "train.lr0=0", "train.warmup_bias_lr=0"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.error;
+  EXPECT_THAT(resumed.output,
+              ::testing::AnyOf(HasSubstr("epoch 2 (best.pt is of epoch 1; brim val"),
+                               HasSubstr("best.pt, of epoch 2:")));
 }
 
 TEST_F(RunFolder, HasOneRowForAnEpochThatWasStoppedAndResumed) {

@@ -108,7 +108,14 @@ TEST(Config, YoloSpellingsAreUnderstood) {
   EXPECT_EQ(config.train.lr0, 0.2);
   EXPECT_EQ(config.loader.cache, "ram");
   EXPECT_EQ(config.train.seed, 4);
+  EXPECT_EQ(parse({"train.epochs=7", "--cache", "train.seed=4"}).train.seed, 4);
+  EXPECT_EQ(parse({"train.epochs=7", "--freeze", "2", "train.seed=4"}).train.epochs, 7);
+  EXPECT_EQ(parse({"train.epochs=7", "--freeze", "2", "train.seed=4"}).train.seed, 4);
   EXPECT_EQ(parse({"--freeze", "10"}).model.freeze, 10);
+  EXPECT_THAT(message_of([] { parse({"--freeze", "train.lr0=0.1"}); }), HasSubstr("no layers"));
+  EXPECT_TRUE(is_override("train.sed=4"));  // its key is told to be unknown
+  EXPECT_FALSE(is_override("./lr=0.1/*.jpg"));
+  EXPECT_FALSE(is_override("a.b=c"));
   EXPECT_THAT(message_of([] {
                 parse({"--freeze", "3", "4"});
               }),

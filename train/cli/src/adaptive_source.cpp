@@ -27,6 +27,7 @@ void AdaptiveSource::build() {
 void AdaptiveSource::start(std::int64_t epoch, std::int64_t first_batch) {
   epoch_ = epoch;
   position_ = first_batch;
+  before_ = {};
   batches_->start(epoch, first_batch);
 }
 
@@ -42,6 +43,7 @@ bool AdaptiveSource::change(int workers, int prefetch_batches) {
   options_.workers = workers;
   options_.prefetch_batches = prefetch_batches;
   bad_ = quarantine();
+  before_ = statistics();
   // The old one gives its memory back before the new one takes its own.
   batches_.reset();
   loader_.reset();
@@ -55,6 +57,12 @@ bool AdaptiveSource::change(int workers, int prefetch_batches) {
   }
   if (epoch_ >= 0 && position_ < loader_->batches_per_epoch()) batches_->start(epoch_, position_);
   return done;
+}
+
+LoaderStatistics AdaptiveSource::statistics() const {
+  LoaderStatistics sum = before_;
+  add_statistics(loader_->statistics(), sum);
+  return sum;
 }
 
 std::vector<QuarantineEntry> AdaptiveSource::quarantine() const {

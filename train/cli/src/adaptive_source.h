@@ -21,6 +21,8 @@ class AdaptiveSource final : public BatchSource {
   double cache_hit_rate() const override { return batches_->cache_hit_rate(); }
 
   Loader& loader() { return *loader_; }
+  /// Since the epoch's start, of all loaders that it had.
+  LoaderStatistics statistics() const;
   /// From the next batch on. False, and unchanged, where the budget does not allow it.
   bool change(int workers, int prefetch_batches);
   /// Bad files of all loaders so far.
@@ -36,6 +38,7 @@ class AdaptiveSource final : public BatchSource {
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<BatchSource> batches_;
   std::vector<QuarantineEntry> bad_;
+  LoaderStatistics before_{};  ///< of this epoch's earlier loaders
   std::int64_t epoch_ = -1, position_ = 0;
 };
 

@@ -37,29 +37,21 @@ double process_cpu_seconds() {
 /// Adds what happened from `before` to `after` of one epoch to `sum`.
 void add_difference(const LoaderStatistics& before, const LoaderStatistics& after,
                     LoaderStatistics& sum) {
-  sum.samples += after.samples - before.samples;
-  sum.batches += after.batches - before.batches;
-  sum.elapsed_ns += after.elapsed_ns - before.elapsed_ns;
-  sum.consumer_wait_ns += after.consumer_wait_ns - before.consumer_wait_ns;
-  sum.worker_idle_ns += after.worker_idle_ns - before.worker_idle_ns;
-  sum.decoded_bytes += after.decoded_bytes - before.decoded_bytes;
-  sum.cache_hits += after.cache_hits - before.cache_hits;
-  sum.cache_misses += after.cache_misses - before.cache_misses;
-  sum.cache_kept += after.cache_kept - before.cache_kept;
-  sum.cache_kept_bytes += after.cache_kept_bytes - before.cache_kept_bytes;
-  sum.bad_samples += after.bad_samples - before.bad_samples;
-  sum.mean_ready_batches = after.mean_ready_batches;
-  sum.workers = after.workers;
-  sum.stages.resize(after.stages.size());
-  for (std::size_t i = 0; i < after.stages.size(); ++i) {
-    StageStatistics stage = after.stages[i];
-    if (i < before.stages.size()) {
-      stage.items -= before.stages[i].items;
-      stage.busy_ns -= before.stages[i].busy_ns;
-    }
-    stage.items += sum.stages[i].items;
-    stage.busy_ns += sum.stages[i].busy_ns;
-    sum.stages[i] = std::move(stage);
+  add_statistics(after, sum);
+  sum.samples -= before.samples;
+  sum.batches -= before.batches;
+  sum.elapsed_ns -= before.elapsed_ns;
+  sum.consumer_wait_ns -= before.consumer_wait_ns;
+  sum.worker_idle_ns -= before.worker_idle_ns;
+  sum.decoded_bytes -= before.decoded_bytes;
+  sum.cache_hits -= before.cache_hits;
+  sum.cache_misses -= before.cache_misses;
+  sum.cache_kept -= before.cache_kept;
+  sum.cache_kept_bytes -= before.cache_kept_bytes;
+  sum.bad_samples -= before.bad_samples;
+  for (std::size_t i = 0; i < before.stages.size(); ++i) {
+    sum.stages[i].items -= before.stages[i].items;
+    sum.stages[i].busy_ns -= before.stages[i].busy_ns;
   }
 }
 

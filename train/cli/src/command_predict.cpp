@@ -135,6 +135,7 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
                           .iou = config.predict.iou,
                           .max_detections = static_cast<int>(config.val.max_det)};
   evaluate_options.on_batch = [&](const EvaluatedBatch& batch) {
+    run_folder.keep();
     torch::Tensor probabilities;
     if (task == Task::Classify) probabilities = batch.logits.to(torch::kCPU).softmax(1);
     for (std::size_t i = 0; i < batch.batch.samples.size(); ++i) {
@@ -149,7 +150,6 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
     program.console.progress(fmt::format("{}/{} images", predictions.images(), files->size()));
   };
   const EvaluationResult result = evaluate(*model.network, *source, evaluate_options);
-  run_folder.keep();
   for (const QuarantineEntry& bad : loader.quarantine()) {
     program.console.warn(bad.path + ": " + bad.reason);
     program.exit_code = 2;

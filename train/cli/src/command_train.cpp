@@ -154,6 +154,11 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
   if (ranks.root()) own_folder.emplace(config.output, "runs/train/exp");
   const std::string folder =
       text_of_root(*ranks.group(), own_folder ? own_folder->path() : std::string());
+  if (own_folder && checkpoint.empty()) {  // of an earlier run, with --exist-ok
+    std::error_code ignored;
+    for (const char* name : {"tune.json", "quarantine.tsv"})
+      fs::remove(fs::path(folder) / name, ignored);
+  }
   const Config wished = config;
   take_share(config, ranks);
   const auto images = std::reduce(whole.images.begin(), whole.images.end());
@@ -166,6 +171,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     PlannedBytes planned;
     const std::int64_t batch =
         agree_on_batch(program, config, *data, task, budget, folder, planned, ranks);
+    if (own_folder && planned.host + planned.device > 0) own_folder->keep();  // it was measured
     if (!checkpoint.empty() && ranks.alone()) {
       planned = recalled_plan(folder, batch, device_of(config).is_cpu());
       if (planned.host > budget->limit()) planned = {};

@@ -80,6 +80,9 @@ void ConfigOptions::add_freeze(CLI::App& app) {
                layers.push_back(word);
              }
            }
+           if (layers.empty())
+             throw Error("no layers are given", {.key = "--freeze"},
+                         "--freeze 10 freezes the first ten layers");
            for (std::size_t i = 0; layers.size() > 1 && i < layers.size(); ++i)
              if (layers[i] != std::to_string(i))
                throw Error("layers can be frozen from the first on only, found " +
@@ -177,17 +180,27 @@ std::string device_text(const std::string& text) {
 }  // namespace
 
 bool is_override(const std::string& word) {
+  const std::string section = word.substr(0, word.find('.') + 1);
   const std::size_t equals = word.find('=');
-  const std::size_t dot = word.find('.');
-  return dot != std::string::npos && equals != std::string::npos && dot < equals &&
+  if (section.empty() || equals == std::string::npos || equals < section.size()) return false;
+  Config defaults;
+  const auto settings = settings_of(defaults);
+  return std::any_of(settings.begin(), settings.end(),
+                     [&](const Setting& setting) { return setting.key.starts_with(section); }) &&
          !std::filesystem::exists(word);
+}
+
+std::vector<std::string> ConfigOptions::all_overrides() const {
+  std::vector<std::string> all = overrides_;
+  all.insert(all.end(), taken_.begin(), taken_.end());
+  return all;
 }
 
 bool ConfigOptions::has(const std::string& key) const {
   return std::any_of(given_.begin(), given_.end(),
                      [&](const Given& given) { return given.key == key; }) ||
-         std::any_of(overrides_.begin(), overrides_.end(),
-                     [&](const std::string& text) { return text.starts_with(key + "="); });
+         std::ranges::any_of(all_overrides(),
+                             [&](const std::string& text) { return text.starts_with(key + "="); });
 }
 
 Config ConfigOptions::resolve(Config config) const {
@@ -201,7 +214,7 @@ Config ConfigOptions::resolve(Config config) const {
     set_value(config, split ? "val.split" : given.key,
               device ? device_text(given.text) : given.text, {.key = given.flag});
   }
-  for (const std::string& text : overrides_) {
+  for (const std::string& text : all_overrides()) {
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) {
       throw Error("expected key=value, found '" + text + "'", {},

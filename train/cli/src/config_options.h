@@ -24,8 +24,9 @@ class ConfigOptions {
   Config resolve() const { return resolve(defaults_); }
   /// The same over `base` instead of the defaults.
   Config resolve(Config base) const;
-  /// As if `text` (key=value) stood behind the other overrides.
-  void add_override(const std::string& text) { overrides_.push_back(text); }
+  /// As if `text` (key=value) stood behind the other overrides: an option of several values has
+  /// taken it for one.
+  void add_override(const std::string& text) { taken_.push_back(text); }
   /// Declares another flag that sets `key`; its help shows that key's default.
   void add_value(CLI::App& app, const std::string& flags, const std::string& key);
   /// Whether flags or overrides say what `key` is.
@@ -38,6 +39,7 @@ class ConfigOptions {
   void add_cache(CLI::App& app);
   void add_freeze(CLI::App& app);
   void add_habits(CLI::App& app);
+  std::vector<std::string> all_overrides() const;
 
   struct Given {
     std::string key, text, flag;
@@ -45,11 +47,11 @@ class ConfigOptions {
   std::string command_;
   Config defaults_;
   std::vector<Given> given_;
-  std::vector<std::string> overrides_, notes_;
+  std::vector<std::string> overrides_, taken_, notes_;
   std::string experiment_, hyp_, project_, name_;
 };
 
-/// Whether a word is an override (key=value) that an option with optional values has taken.
+/// Whether a word is section.key=value and no file.
 bool is_override(const std::string& word);
 
 }  // namespace brim::cli

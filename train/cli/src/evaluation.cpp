@@ -41,8 +41,8 @@ std::vector<std::vector<std::string>> detection_rows(const DetectionScores& scor
   rows.push_back(
       row("all", scores.labels, scores.precision, scores.recall, scores.map50, scores.map50_95));
   for (const ClassScores& c : scores.classes) {
-    rows.push_back(row(names.at(static_cast<std::size_t>(c.class_id)), c.labels, c.precision,
-                       c.recall, c.ap50, c.ap50_95));
+    rows.push_back(
+        row(class_name(names, c.class_id), c.labels, c.precision, c.recall, c.ap50, c.ap50_95));
   }
   return rows;
 }
@@ -53,7 +53,8 @@ std::vector<std::vector<std::string>> classification_rows(const ClassificationSc
   rows.push_back({"all", std::to_string(scores.images), fmt::format("{:.4f}", scores.top1),
                   fmt::format("{:.4f}", scores.top5)});
   for (std::size_t i = 0; i < scores.class_top1.size(); ++i) {
-    rows.push_back({names.at(i), std::to_string(scores.class_images[i]),
+    rows.push_back({class_name(names, static_cast<std::int64_t>(i)),
+                    std::to_string(scores.class_images[i]),
                     fmt::format("{:.4f}", scores.class_top1[i]), ""});
   }
   return rows;
@@ -94,7 +95,8 @@ Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data
            .max_detections = static_cast<int>(config.val.max_det),
            .multi_label = true},
       precision_(parse_precision(config.train.precision, "train.precision")),
-      group_(std::move(group)) {
+      group_(std::move(group)),
+      keeps_pictures_(config.output.plots && group_->rank() == 0) {
   LoaderOptions options = loader(config, training_batch, budget, group_->size());
   options.rank = group_->rank();
   options.slot_memory = pinned_memory(device_of(config));
@@ -103,25 +105,27 @@ Evaluation::Evaluation(const Config& config, std::shared_ptr<const Dataset> data
 
 void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
   constexpr std::size_t kPictures = 16;
-  if (labelled_.size() >= kPictures) return;
+  constexpr int kSide = 480;
+  auto& kept = outcome_->labelled;
+  if (!keeps_pictures_ || kept.size() >= kPictures) return;
   const TensorBatch on_cpu = to_device(batch.batch, torch::kCPU);
   std::vector<Picture> pictures = pictures_of(on_cpu, kPictures);
   caption_classes(pictures, on_cpu, data_->class_names());
-  const torch::Tensor best = batch.logits.defined()
-                                 ? batch.logits.to(torch::kCPU, torch::kFloat).argmax(1)
-                                 : torch::Tensor();
-  for (std::size_t i = 0; i < pictures.size() && labelled_.size() < kPictures; ++i) {
+  torch::Tensor best;
+  if (batch.logits.defined()) best = batch.logits.to(torch::kCPU, torch::kFloat).argmax(1);
+  for (std::size_t i = 0; i < pictures.size() && kept.size() < kPictures; ++i) {
     const SampleInfo& sample = batch.batch.samples.at(i);
     if (sample.replaced) continue;
     if (best.defined()) {
-      const auto found =
-          static_cast<std::size_t>(best[static_cast<std::int64_t>(i)].item<std::int64_t>());
-      const std::string& name = data_->class_names().at(found);
+      const std::string name =
+          class_name(data_->class_names(), best[static_cast<std::int64_t>(i)].item<std::int64_t>());
       pictures[i].caption += pictures[i].caption == name ? ": right" : ": taken for " + name;
     } else {
-      found_.push_back(shown_boxes(batch.detections[i], sample.placement));
+      const Picture found{pictures[i].pixels, shown_boxes(batch.detections[i], sample.placement),
+                          ""};
+      outcome_->found.push_back(keep_picture(found, kSide).boxes);
     }
-    labelled_.push_back(copy_picture(pictures[i]));
+    kept.push_back(keep_picture(pictures[i], kSide));
   }
 }
 
@@ -139,8 +143,7 @@ EvaluationSummary Evaluation::summary(Network& network, torch::Device device,
                                       Objective* objective) {
   const AllocatorPhase phase("evaluation");
   const auto source = make_batch_source(*loader_, device);
-  labelled_.clear();
-  found_.clear();
+  outcome_ = std::make_shared<Outcome>();
   EvaluateOptions options;
   options.nms = nms_;
   options.device = device;
@@ -148,46 +151,55 @@ EvaluationSummary Evaluation::summary(Network& network, torch::Device device,
   options.objective = objective;
   options.group = group_.get();
   options.on_batch = [this](const EvaluatedBatch& batch) { keep_pictures(batch); };
-  result_ = evaluate(network, *source, options);
-  return summarize(result_);
+  outcome_->result = evaluate(network, *source, options);
+  return summarize(outcome_->result);
+}
+
+bool Evaluation::show_best() {
+  if (best_ != nullptr) outcome_ = best_;
+  return best_ != nullptr;
 }
 
 void Evaluation::draw(const std::string& folder) const {
   const auto& names = data_->class_names();
-  if (result_.task == Task::Detect) {
-    plot_curve(result_.detection, Curve::PrecisionByRecall, names, folder + "/PR_curve.png");
-    plot_curve(result_.detection, Curve::F1, names, folder + "/F1_curve.png");
-    plot_curve(result_.detection, Curve::Precision, names, folder + "/P_curve.png");
-    plot_curve(result_.detection, Curve::Recall, names, folder + "/R_curve.png");
-    if (!labelled_.empty())
-      draw_comparison(views(labelled_), found_, names, folder + "/val_predictions.jpg");
-  } else if (!labelled_.empty()) {
-    draw_grid(views(labelled_), names, folder + "/val_predictions.jpg");
+  const EvaluationResult& result = outcome_->result;
+  const std::vector<Picture> labelled = views(outcome_->labelled);
+  const std::string pictures = folder + "/val_predictions.jpg";
+  if (result.task == Task::Detect) {
+    plot_curve(result.detection, Curve::PrecisionByRecall, names, folder + "/PR_curve.png");
+    plot_curve(result.detection, Curve::F1, names, folder + "/F1_curve.png");
+    plot_curve(result.detection, Curve::Precision, names, folder + "/P_curve.png");
+    plot_curve(result.detection, Curve::Recall, names, folder + "/R_curve.png");
+    if (!labelled.empty()) draw_comparison(labelled, outcome_->found, names, pictures);
+  } else if (!labelled.empty()) {
+    draw_grid(labelled, names, pictures);
   }
-  const MatrixPlot matrix = result_.confusion ? matrix_plot(*result_.confusion, names)
-                                              : matrix_plot(result_.classification, names);
-  if (matrix.size <= kMatrixClasses) plot_matrix(matrix, folder + "/confusion_matrix.png");
+  const std::string matrix = folder + "/confusion_matrix.png";
+  if (result.confusion && result.confusion->classes() <= kConfusionClasses)
+    plot_matrix(matrix_plot(*result.confusion, names), matrix);
+  if (!result.classification.confusion.empty())
+    plot_matrix(matrix_plot(result.classification, names), matrix);
 }
 
 void Evaluation::print_table(Console& console) const {
-  if (result_.task == Task::Detect) {
-    console.print(format_table(detection_rows(result_.detection, data_->class_names())));
+  if (result().task == Task::Detect) {
+    console.print(format_table(detection_rows(result().detection, data_->class_names())));
   } else {
-    console.print(format_table(classification_rows(result_.classification, data_->class_names())));
+    console.print(format_table(classification_rows(result().classification, data_->class_names())));
   }
 }
 
 std::string Evaluation::to_json() const {
   json document;
-  document["images"] = result_.images;
-  for (const auto& [name, value] : summarize(result_).metrics) document["metrics"][name] = value;
-  document["seconds"] = {{"forward", result_.forward_seconds},
-                         {"nms", result_.nms_seconds},
-                         {"wait", result_.wait_seconds}};
+  document["images"] = result().images;
+  for (const auto& [name, value] : summarize(result()).metrics) document["metrics"][name] = value;
+  document["seconds"] = {{"forward", result().forward_seconds},
+                         {"nms", result().nms_seconds},
+                         {"wait", result().wait_seconds}};
   const auto& names = data_->class_names();
-  if (result_.task == Task::Detect) {
-    for (const ClassScores& c : result_.detection.classes) {
-      document["classes"].push_back({{"name", names.at(static_cast<std::size_t>(c.class_id))},
+  if (result().task == Task::Detect) {
+    for (const ClassScores& c : result().detection.classes) {
+      document["classes"].push_back({{"name", class_name(names, c.class_id)},
                                      {"labels", c.labels},
                                      {"P", c.precision},
                                      {"R", c.recall},
@@ -195,9 +207,9 @@ std::string Evaluation::to_json() const {
                                      {"mAP50-95", c.ap50_95}});
     }
   } else {
-    const ClassificationScores& scores = result_.classification;
+    const ClassificationScores& scores = result().classification;
     for (std::size_t i = 0; i < scores.class_top1.size(); ++i) {
-      document["classes"].push_back({{"name", names.at(i)},
+      document["classes"].push_back({{"name", class_name(names, static_cast<std::int64_t>(i))},
                                      {"images", scores.class_images[i]},
                                      {"top1", scores.class_top1[i]}});
     }

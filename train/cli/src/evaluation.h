@@ -27,12 +27,16 @@ class Evaluation {
                               const std::shared_ptr<MemoryBudget>& budget, int ranks = 1);
 
   EvaluationSummary summary(Network& network, torch::Device device, Objective* objective = nullptr);
-  /// Of the last summary().
-  const EvaluationResult& result() const { return result_; }
-  /// Tells of the files that could not be read in it: they are in no figure.
+  /// What the last summary() found (of no image before it), or the best one: see show_best().
+  const EvaluationResult& result() const { return outcome_->result; }
+  /// Keeps what the last summary() found, for show_best().
+  void mark_best() { best_ = outcome_; }
+  /// From now on result(), tables and pictures are those of the best. False where none was marked.
+  bool show_best();
+  /// Tells of the files that could not be read: they are in no figure.
   void warn_of_unreadable(Console& console) const;
   void print_table(Console& console) const;
-  /// Curves and confusion matrix of the last summary(), and pictures of its first images.
+  /// Curves and confusion matrix of result(), and pictures of its first images.
   void draw(const std::string& folder) const;
   std::string to_json() const;
 
@@ -44,9 +48,13 @@ class Evaluation {
   Precision precision_;
   std::shared_ptr<ProcessGroup> group_;
   std::unique_ptr<Loader> loader_;
-  EvaluationResult result_{};
-  std::vector<OwnedPicture> labelled_{};
-  std::vector<std::vector<PictureBox>> found_{};
+  bool keeps_pictures_;
+  struct Outcome {
+    EvaluationResult result{};
+    std::vector<KeptPicture> labelled{};
+    std::vector<std::vector<PictureBox>> found{};
+  };
+  std::shared_ptr<Outcome> outcome_ = std::make_shared<Outcome>(), best_{};
 };
 
 }  // namespace brim::cli

@@ -162,7 +162,8 @@ std::string cache_directory(const Config& config) {
 
 std::string data_identity(const Config& config) {
   std::error_code ignored;
-  return std::filesystem::absolute(config.data.path, ignored).lexically_normal().string();
+  const auto path = std::filesystem::absolute(config.data.path, ignored).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).string();  // "photos/" is "photos"
 }
 
 void note_use(const Config& config, Split split, const Transform& transform,

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "adaptive_source.h"
 #include "brim/dataloader/loader.h"
@@ -32,6 +33,7 @@ Config without_share(Config config, const Config& wished) {
   config.loader.workers = wished.loader.workers;
   config.loader.cache_share = wished.loader.cache_share;
   config.memory.limit = wished.memory.limit;
+  config.output.exist_ok = false;  // said once, of one folder
   return config;
 }
 
@@ -89,16 +91,6 @@ std::shared_ptr<Store> open_cache(const Config& config, const std::shared_ptr<Me
   }
 }
 
-/// Gives all ranks the weights of rank 0's best.pt, as they were evaluated.
-void load_best(Network& network, const std::string& folder, ProcessGroup& group) {
-  if (group.rank() == 0) {
-    const Checkpoint best = load_checkpoint(folder + "/best.pt");
-    load_state(network, best.ema.empty() ? best.model : best.ema);
-  }
-  if (group.size() == 1) return;
-  for (const auto& [name, tensor] : state_of(network)) group.broadcast(tensor, 0);
-}
-
 /// One training with all that watches it. Members are made in the order of their declaration.
 class Fitting {
  public:
@@ -121,8 +113,8 @@ class Fitting {
   }
 
   TrainResult train();
-  /// What best.pt is worth; leaves its weights in the network where the last epoch's are others.
-  EvaluationSummary evaluate_best(const TrainResult& result);
+  /// Figures of best.pt; nothing where an earlier session made it.
+  std::optional<EvaluationSummary> best() const { return marks_ ? marks_->best() : std::nullopt; }
   void report(const TrainResult& result);
   /// Whether memory, and not the user, ended the run.
   bool stopped_by_memory() const { return pressure_->stop(); }
@@ -134,7 +126,6 @@ class Fitting {
   void make_trainer();
   void make_observers();
   std::vector<std::string> verdict(double seconds, double waited);
-  bool evaluated() const { return evaluation_ && evaluation_->result().images > 0; }
 
   Console& console_;
   const Run& run_;
@@ -150,7 +141,9 @@ class Fitting {
   std::unique_ptr<Evaluation> evaluation_;
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<CacheProgress> filling_;
+  std::unique_ptr<KeepingFolder> keeping_;
   std::unique_ptr<PictureSource> pictures_;
+  std::unique_ptr<BestMark> marks_;
   std::unique_ptr<SharedQuarantine> quarantine_;
   std::vector<std::unique_ptr<Observer>> owned_;
   std::unique_ptr<MemoryPressure> pressure_;
@@ -188,7 +181,6 @@ void Fitting::make_source() {
   note_use(config_, Split::Train, *transform, options);
   const std::string quarantine_file = run_.folder + "/quarantine.tsv";
   if (ranks_.root()) {
-    if (run_.checkpoint.empty()) remove_results(run_.folder);
     options.quarantine_file = quarantine_file;
   }
   prepare_device(config_);
@@ -212,15 +204,19 @@ void Fitting::make_observers() {
   pictures_ = std::make_unique<PictureSource>(*source_, plots_ ? run_.folder : "",
                                               run_.data->class_names());
   filling_ = std::make_unique<CacheProgress>(cache_, run_.data->size());
-  owned_.push_back(std::make_unique<KeepingFolder>(run_.own_folder));
   if (ranks_.root()) {
     owned_.push_back(make_csv_writer(run_.folder + "/results.csv"));
     owned_.push_back(make_jsonl_writer(run_.folder + "/metrics.jsonl", config_.output.log_steps));
     owned_.push_back(std::make_unique<TrainProgress>(
         console_, [this](double seconds, double waited) { return verdict(seconds, waited); },
-        [this] { return filling_->line(source_->loader().statistics()); }));
+        [this] { return filling_->line(source_->statistics()); }));
   }
-  observers_ = {pictures_.get(), quarantine_.get()};
+  keeping_ = std::make_unique<KeepingFolder>(run_.own_folder, run_.checkpoint.empty());
+  observers_ = {keeping_.get(), pictures_.get(), quarantine_.get()};
+  if (evaluation_) {
+    marks_ = std::make_unique<BestMark>(*evaluation_);
+    observers_.push_back(marks_.get());
+  }
   for (const auto& one : owned_) observers_.push_back(one.get());
   const double planned_share = static_cast<double>(run_.planned.host) /
                                static_cast<double>(std::max<std::int64_t>(1, run_.budget->limit()));
@@ -235,7 +231,7 @@ void Fitting::make_observers() {
 
 std::vector<std::string> Fitting::verdict(double seconds, double waited) {
   complaint_->tell();
-  LoaderStatistics statistics = source_->loader().statistics();
+  LoaderStatistics statistics = source_->statistics();
   // The training's own clock, as in its table: the loader's also runs between batches.
   statistics.elapsed_ns = static_cast<std::int64_t>(1e9 * seconds);
   statistics.consumer_wait_ns = static_cast<std::int64_t>(1e9 * waited);
@@ -252,13 +248,6 @@ TrainResult Fitting::train() {
   return result;
 }
 
-EvaluationSummary Fitting::evaluate_best(const TrainResult& result) {
-  if (!evaluated() || result.best_epoch == result.last_epoch || result.reason == EndReason::Stopped)
-    return result.last;
-  load_best(*network_, run_.folder, *ranks_.group());
-  return evaluation_->summary(*network_, device_);
-}
-
 void Fitting::report(const TrainResult& result) {
   if (!pressure_->summary().empty()) console_.print("memory was short: " + pressure_->summary());
   if (run_.planned.host > 0) console_.print(memory_line(run_.planned.host, *run_.budget));
@@ -267,10 +256,12 @@ void Fitting::report(const TrainResult& result) {
     console_.warn(fmt::format("{} unreadable images were replaced; {} lists them",
                               quarantine_->count(), quarantine_->file()));
   if (evaluation_) evaluation_->warn_of_unreadable(console_);
-  if (evaluated()) {
-    console_.print(result.reason == EndReason::Stopped
-                       ? fmt::format("last evaluation, of epoch {}:", result.last_epoch + 1)
-                       : fmt::format("best.pt, of epoch {}:", result.best_epoch + 1));
+  if (evaluation_ && evaluation_->result().images > 0) {
+    const bool best = evaluation_->show_best();
+    console_.print(best ? fmt::format("best.pt, of epoch {}:", result.best_epoch + 1)
+                        : fmt::format("epoch {} (best.pt is of epoch {}; brim val --weights "
+                                      "{}/best.pt measures it):",
+                                      result.last_epoch + 1, result.best_epoch + 1, run_.folder));
     evaluation_->print_table(console_);
     if (plots_) evaluation_->draw(run_.folder);
   }
@@ -282,7 +273,7 @@ void Fitting::report(const TrainResult& result) {
 }
 
 std::string result_json(const std::string& folder, const TrainResult& result,
-                        const EvaluationSummary& best) {
+                        const std::optional<EvaluationSummary>& best) {
   return nlohmann::json({{"folder", folder},
                          {"reason", to_string(result.reason)},
                          {"epochs", result.epochs},
@@ -290,7 +281,7 @@ std::string result_json(const std::string& folder, const TrainResult& result,
                          {"best_fitness", result.best_fitness},
                          {"best_epoch", result.best_epoch + 1},
                          {"metrics", by_name(result.last)},
-                         {"best_metrics", by_name(best)}})
+                         {"best_metrics", best ? by_name(*best) : nlohmann::json()}})
       .dump(2);
 }
 
@@ -299,10 +290,10 @@ std::string result_json(const std::string& folder, const TrainResult& result,
 void fit(Program& program, const Run& run, bool as_json) {
   Fitting fitting(program, run);
   const TrainResult result = fitting.train();
-  const EvaluationSummary best = fitting.evaluate_best(result);
   run.ranks.group()->leave();
   fitting.report(result);
-  if (as_json && run.ranks.root()) program.console.json(result_json(run.folder, result, best));
+  if (as_json && run.ranks.root())
+    program.console.json(result_json(run.folder, result, fitting.best()));
   if (result.reason == EndReason::Stopped)
     program.exit_code = fitting.stopped_by_memory() ? 2 : 130;
 }

@@ -22,11 +22,13 @@ std::string model_of(const CheckpointInfo& info, const Config& trained) {
 
 void take_model_of_weights(Config& config, const ConfigOptions& options, Console& console) {
   const std::string& path = config.model.weights;
-  if (path.empty() || options.has("model.name") || config.model.name != Config().model.name) return;
+  Config unnamed;
+  unnamed.model.name.clear();
+  if (path.empty() || !options.resolve(unnamed).model.name.empty()) return;
   const auto checkpoint = find_checkpoint(path);
   if (!checkpoint) return;
   Config trained;
-  read_yaml_text(trained, checkpoint->info.config, path);
+  if (!checkpoint->info.config.empty()) read_yaml_text(trained, checkpoint->info.config, path);
   config.model.name = model_of(checkpoint->info, trained);
   console.print(fmt::format("{} is what {} was trained for", config.model.name, path));
 }

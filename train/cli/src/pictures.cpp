@@ -7,24 +7,6 @@
 
 namespace brim::cli {
 
-OwnedPicture copy_picture(const Picture& picture) {
-  OwnedPicture copy;
-  const ImageView& in = picture.pixels;
-  copy.pixels.resize(in.width, in.height);
-  const MutableImageView out = copy.pixels.mutable_view();
-  for (int y = 0; y < in.height; ++y)
-    std::copy_n(in.row(y), std::ptrdiff_t{3} * in.width, out.row(y));
-  copy.boxes = picture.boxes;
-  copy.caption = picture.caption;
-  return copy;
-}
-
-std::vector<Picture> views(const std::vector<OwnedPicture>& pictures) {
-  std::vector<Picture> result;
-  for (const OwnedPicture& picture : pictures) result.push_back(picture.view());
-  return result;
-}
-
 PictureSource::PictureSource(BatchSource& source, std::string folder,
                              std::vector<std::string> class_names)
     : source_(source), folder_(std::move(folder)), class_names_(std::move(class_names)) {}
@@ -53,8 +35,13 @@ void caption_classes(std::vector<Picture>& pictures, const TensorBatch& batch,
                      const std::vector<std::string>& class_names) {
   if (!batch.class_ids.defined()) return;
   for (std::size_t i = 0; i < pictures.size(); ++i)
-    pictures[i].caption = class_names.at(static_cast<std::size_t>(
-        batch.class_ids[static_cast<std::int64_t>(i)].item<std::int64_t>()));
+    pictures[i].caption =
+        class_name(class_names, batch.class_ids[static_cast<std::int64_t>(i)].item<std::int64_t>());
+}
+
+std::string class_name(const std::vector<std::string>& names, std::int64_t class_id) {
+  const auto i = static_cast<std::size_t>(class_id);
+  return i < names.size() ? names[i] : std::to_string(class_id);
 }
 
 namespace {

@@ -5,23 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "brim/dataloader/image.h"
 #include "brim/train/batch_source.h"
 #include "brim/train/observer.h"
 #include "brim/train/plots.h"
 
 namespace brim::cli {
 
-/// A picture that outlives the batch it was taken from.
-struct OwnedPicture {
-  Image pixels{};
-  std::vector<PictureBox> boxes{};
-  std::string caption{};
-  Picture view() const { return {pixels.view(), boxes, caption}; }
-};
-
-OwnedPicture copy_picture(const Picture& picture);
-std::vector<Picture> views(const std::vector<OwnedPicture>& pictures);
+/// Name of a class; its number where there is none (validation data may lack the last classes).
+std::string class_name(const std::vector<std::string>& names, std::int64_t class_id);
 
 /// Captions of a classifier's pictures: the name of each image's class. Others stay as they are.
 void caption_classes(std::vector<Picture>& pictures, const TensorBatch& batch,

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <regex>
+#include <vector>
 
 #include "brim/cache/error.h"
 
@@ -22,13 +24,15 @@ std::string next_run_folder(const std::string& base) {
 
 namespace {
 
-/// `folder` and those above it that are not there yet.
-std::vector<fs::path> missing_folders(const fs::path& folder) {
-  std::vector<fs::path> missing;
-  for (fs::path at = fs::absolute(folder).lexically_normal(); !fs::exists(at);
-       at = at.parent_path())
-    missing.push_back(at);
-  return missing;
+/// What commands put into a run folder before they have results.
+constexpr const char* kBeginnings[] = {".writable",     "config.yaml",    "results.csv",
+                                       "metrics.jsonl", "quarantine.tsv", "tune.json",
+                                       "labels"};
+
+/// Makes `folder` and those above it; true where it was not there before.
+bool make_folder(const fs::path& folder) {
+  fs::create_directories(fs::absolute(folder).lexically_normal().parent_path());
+  return fs::create_directory(folder);
 }
 
 void prove_writable(const std::string& folder) {
@@ -45,11 +49,16 @@ void prove_writable(const std::string& folder) {
 
 }  // namespace
 
-RunFolder::RunFolder(const OutputSettings& output, const std::string& base)
-    : path_(output.dir == "auto" ? next_run_folder(base) : output.dir) {
+RunFolder::RunFolder(const OutputSettings& output, const std::string& base) : path_(output.dir) {
   try {
-    made_ = missing_folders(path_);
-    fs::create_directories(path_);
+    if (output.dir == "auto") {
+      do {  // another run may take the same number at the same time
+        path_ = next_run_folder(base);
+        made_ = make_folder(path_);
+      } while (!made_);
+    } else {
+      made_ = make_folder(path_);
+    }
   } catch (const fs::filesystem_error& error) {
     throw Error("cannot make the run folder: " + error.code().message(), {.file = path_},
                 "choose another with --output DIR");
@@ -58,9 +67,10 @@ RunFolder::RunFolder(const OutputSettings& output, const std::string& base)
 }
 
 RunFolder::~RunFolder() {
+  if (!made_) return;
   std::error_code ignored;
-  if (!made_.empty()) fs::remove_all(made_.front(), ignored);
-  for (const fs::path& folder : made_) fs::remove(folder, ignored);  // those that are empty
+  for (const char* name : kBeginnings) fs::remove(fs::path(path_) / name, ignored);
+  fs::remove(path_, ignored);  // unless there is something else in it
 }
 
 void require_unused(const std::string& folder) {
@@ -75,8 +85,12 @@ void require_unused(const std::string& folder) {
 
 void remove_results(const std::string& folder) {
   std::error_code ignored;
-  for (const char* name : {"last.pt", "best.pt", "quarantine.tsv"})
-    fs::remove(fs::path(folder) / name, ignored);
+  const std::regex results(R"((last|best|epoch\d+)\.pt|(train_batch\d+|val_predictions)\.jpg|)"
+                           R"((results|labels|confusion_matrix|(PR|F1|P|R)_curve)\.png)");
+  std::vector<fs::path> found;
+  for (fs::directory_iterator at(folder, ignored), end; at != end; at.increment(ignored))
+    if (std::regex_match(at->path().filename().string(), results)) found.push_back(at->path());
+  for (const fs::path& file : found) fs::remove(file, ignored);
 }
 
 std::string newest_checkpoint(const std::string& runs) {

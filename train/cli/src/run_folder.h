@@ -1,8 +1,6 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
-#include <vector>
 
 #include "config.h"
 
@@ -12,7 +10,7 @@ namespace brim::cli {
 std::string next_run_folder(const std::string& base);
 
 /// The folder that one command leaves its results in. A folder that the command made goes again
-/// where it fails before it has results: see keep().
+/// where it fails before it has results (see keep()), unless something else is in it by then.
 class RunFolder {
  public:
   /// As `output.dir` says; auto: the next free one after `base`. Makes it and proves that files can
@@ -24,16 +22,16 @@ class RunFolder {
 
   const std::string& path() const { return path_; }
   /// From now on the folder stays, whatever happens.
-  void keep() { made_.clear(); }
+  void keep() { made_ = false; }
 
  private:
   std::string path_;
-  std::vector<std::filesystem::path> made_{};  ///< the folder, then those above it
+  bool made_ = false;
 };
 
 /// Throws Error where `folder` holds a training's results.
 void require_unused(const std::string& folder);
-/// Removes what an earlier training left in `folder` and a new one would not replace at once.
+/// Removes the weights, plots and pictures that an earlier training left in `folder`.
 void remove_results(const std::string& folder);
 
 /// The checkpoint that `--resume` without a path means: the newest `last.pt` below `runs`.

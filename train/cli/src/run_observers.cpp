@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace brim::cli {
 
@@ -19,7 +21,15 @@ void CacheComplaint::tell() {
 }
 
 void KeepingFolder::on_step(const StepEvent& /*event*/) {
-  if (folder_ != nullptr) folder_->keep();
+  if (folder_ == nullptr || std::exchange(kept_, true)) return;
+  folder_->keep();
+  if (fresh_) remove_results(folder_->path());
+}
+
+void BestMark::on_epoch(const EpochEvent& event) {
+  if (!event.best || !event.evaluated) return;
+  evaluation_.mark_best();
+  best_ = event.evaluation;
 }
 
 void SharedQuarantine::on_epoch(const EpochEvent& /*event*/) {
@@ -27,16 +37,25 @@ void SharedQuarantine::on_epoch(const EpochEvent& /*event*/) {
 }
 
 void SharedQuarantine::collect() {
-  if (group_.size() == 1) return;
+  if (group_.size() == 1) {
+    met_ = source_.quarantine();
+    return;
+  }
   nlohmann::json own = nlohmann::json::array();
   for (const QuarantineEntry& e : source_.quarantine())
     own.push_back({e.index, e.path, e.reason, e.replacement});
   const auto all =
       gather_text(group_, own.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   if (group_.rank() != 0) return;
+  std::map<std::string, QuarantineEntry> by_path;
+  for (const std::string& text : all) {
+    for (const auto& e : nlohmann::json::parse(text)) {
+      const QuarantineEntry entry{e[0], e[1], e[2], e[3]};
+      by_path.emplace(entry.path, entry);
+    }
+  }
   met_.clear();
-  for (const std::string& text : all)
-    for (const auto& e : nlohmann::json::parse(text)) met_.push_back({e[0], e[1], e[2], e[3]});
+  for (const auto& [path, entry] : by_path) met_.push_back(entry);
   list_bad_files(file_, met_);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "brim/train/observer.h"
 #include "brim/train/process_group.h"
 #include "console.h"
+#include "evaluation.h"
 #include "run_folder.h"
 
 namespace brim::cli {
@@ -28,15 +30,30 @@ class CacheComplaint {
   bool told_of_damage_ = false;
 };
 
-/// Keeps the run folder once there is something to show: the first step went well.
+/// Keeps the run folder once there is something to show: the first step went well. What an earlier
+/// training left there goes then.
 class KeepingFolder final : public Observer {
  public:
-  /// `folder`: null where another rank has it.
-  explicit KeepingFolder(RunFolder* folder) : folder_(folder) {}
+  /// `folder`: null where another rank has it; `fresh`: the run does not go on with what is there.
+  KeepingFolder(RunFolder* folder, bool fresh) : folder_(folder), fresh_(fresh) {}
   void on_step(const StepEvent& event) override;
 
  private:
   RunFolder* folder_;
+  bool fresh_, kept_ = false;
+};
+
+/// Marks the evaluation of the best epoch, whose weights are in best.pt.
+class BestMark final : public Observer {
+ public:
+  explicit BestMark(Evaluation& evaluation) : evaluation_(evaluation) {}
+  void on_epoch(const EpochEvent& event) override;
+  /// Of an epoch of this session.
+  const std::optional<EvaluationSummary>& best() const { return best_; }
+
+ private:
+  Evaluation& evaluation_;
+  std::optional<EvaluationSummary> best_{};
 };
 
 /// Brings what every rank has met of bad files into rank 0's list, after each epoch.
@@ -49,7 +66,7 @@ class SharedQuarantine final : public Observer {
   /// Called by all ranks.
   void collect();
   /// Bad files that rank 0 knows of.
-  std::size_t count() const { return met_.empty() ? source_.quarantine().size() : met_.size(); }
+  std::size_t count() const { return met_.size(); }
   const std::string& file() const { return file_; }
 
  private:

@@ -36,6 +36,9 @@ struct LoaderStatistics {
   }
 };
 
+/// Adds up counts and times; what is no sum (workers, percentiles, queue depth) is that of `more`.
+void add_statistics(const LoaderStatistics& more, LoaderStatistics& sum);
+
 /// One sentence saying what limited the run and what would remove it, e.g.
 /// "device waited 7.3%: 5.1% decode, 2.2% read; 3 more cores would remove it".
 std::string bottleneck(const LoaderStatistics& statistics);

@@ -7,13 +7,16 @@
 
 namespace brim {
 
+/// Classes that confusions are listed and drawn of.
+inline constexpr int kConfusionClasses = 2000;
+
 /// Share of images whose class is the best, and among the five best, of the logits.
 struct ClassificationScores {
   double top1 = 0, top5 = 0;
   std::int64_t images = 0;
   std::vector<double> class_top1{};  ///< per class; 0 for classes without images
   std::vector<std::int64_t> class_images{};
-  /// [predicted * classes + true class]: images.
+  /// [predicted * classes + true class]: images. Empty above kConfusionClasses classes.
   std::vector<std::int64_t> confusion{};
 };
 

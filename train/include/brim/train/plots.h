@@ -55,9 +55,7 @@ struct MatrixPlot {
 MatrixPlot matrix_plot(const ConfusionMatrix& matrix, std::span<const std::string> class_names);
 MatrixPlot matrix_plot(const ClassificationScores& scores,
                        std::span<const std::string> class_names);
-/// Classes that a matrix can be drawn of, background included.
-inline constexpr int kMatrixClasses = 2000;
-/// Throws std::invalid_argument where there are more than kMatrixClasses.
+/// Throws std::invalid_argument where there are more than kConfusionClasses.
 void plot_matrix(const MatrixPlot& matrix, const std::string& path);
 
 /// What the labels of a dataset look like; memory does not grow with the dataset.
@@ -84,6 +82,18 @@ struct Picture {
   std::vector<PictureBox> boxes{};
   std::string caption{};
 };
+
+/// A picture with pixels of its own, which outlives the batch that it was taken from.
+struct KeptPicture {
+  Image pixels{};
+  std::vector<PictureBox> boxes{};
+  std::string caption{};
+  Picture view() const { return {pixels.view(), boxes, caption}; }
+};
+/// A copy of `picture`, brought down to at most `side` pixels.
+KeptPicture keep_picture(const Picture& picture, int side);
+/// The same pictures to draw; they look at the kept pixels.
+std::vector<Picture> views(std::span<const KeptPicture> pictures);
 
 /// The first `most` samples of a batch on the CPU with their targets; they look at its memory.
 std::vector<Picture> pictures_of(const TensorBatch& batch, std::int64_t most = 16);
