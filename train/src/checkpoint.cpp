@@ -112,7 +112,8 @@ std::vector<char> read_all(const std::string& path) {
                 "name its last.pt or best.pt");
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in)
-    throw Error(std::string("cannot open checkpoint: ") + std::strerror(errno), {.file = path});
+    throw Error(std::string("cannot open checkpoint: ") + std::strerror(errno), {.file = path},
+                "give the path of a file that is there: nothing is downloaded");
   std::vector<char> bytes(static_cast<std::size_t>(in.tellg()));
   in.seekg(0);
   if (!in.read(bytes.data(), static_cast<std::streamsize>(bytes.size())))

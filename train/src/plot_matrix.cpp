@@ -73,7 +73,7 @@ void plot_matrix(const MatrixPlot& matrix, const std::string& path) {
   if (n > kConfusionClasses + 1 || std::ssize(matrix.cells) != std::ptrdiff_t{n} * n)
     throw std::invalid_argument("a matrix of too many classes to draw");
   // At least so large that names stay legible, as long as the picture stays within reason.
-  const double least = std::clamp(2000.0 / std::max(n, 1), 1.0, 6.0);
+  const double least = std::clamp(2000.0 / std::max(n, 1), 1.0, 10.0);
   const double cell = std::clamp(640.0 / std::max(n, 1), least, 80.0);
   const double text = std::clamp(cell * 0.5, 6.0, 11.0), side = cell * n;
   double widest = 0;

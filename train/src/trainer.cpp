@@ -181,11 +181,17 @@ void Trainer::Impl::end_epoch(BatchSource& source, const Evaluator& evaluator, b
     component_sums = torch::Tensor();
     component_images = 0;
   }
-  if ((evaluator && due) || last) finish_weights(source, evaluator, event);
+  try {
+    if ((evaluator && due) || last) finish_weights(source, evaluator, event);
+  } catch (...) {
+    if (!together()) save(false);  // what was learnt is not lost with the evaluation
+    throw;
+  }
   if (event.evaluated) {
     last_evaluation = event.evaluation;
     last_evaluated = event.epoch;
-    if (best_epoch < 0 || event.evaluation.fitness > best_fitness) {
+    // Of equals the later: while nothing is found yet (fitness 0) there is more behind it.
+    if (best_epoch < 0 || event.evaluation.fitness >= best_fitness) {
       best_fitness = event.evaluation.fitness;
       best_epoch = event.epoch;
       event.best = true;

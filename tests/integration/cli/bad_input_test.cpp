@@ -108,6 +108,26 @@ TEST_F(BadInput, WeightsOfAnotherArchitecture) {
   EXPECT_THAT(result.output + result.error, HasSubstr("transferred"));
 }
 
+TEST_F(BadInput, ALineOfAListThatNamesNoImage) {
+  ASSERT_EQ(run_brim(train()).exit_code, 0);
+  write_file(folder_.file("list.txt"), first_file("images", ".jpg") + "\r\n\nnowhere.jpg\n");
+  expect_refused(run_brim({"predict", "--weights", folder_.file("run/last.pt"), "--source",
+                           folder_.file("list.txt"), "--output", folder_.file("p")}),
+                 {"list.txt:3", "no such image", "nowhere.jpg"});
+}
+
+TEST_F(BadInput, LaunchingWhatCannotBeShared) {
+  expect_refused(run_brim({"launch", "--nproc", "2", "--", "predict", "--source", "x"}),
+                 {"can only train, found 'predict'"});
+}
+
+TEST_F(BadInput, ASizeThatTheWeightsCannotTake) {
+  ASSERT_EQ(run_brim(train()).exit_code, 0);
+  expect_refused(run_brim({"val", "--data", data(), "--weights", folder_.file("run/last.pt"),
+                           "--img", "97", "--output", folder_.file("v")}),
+                 {"train.img", "multiples of 32", "the next one is 128"});
+}
+
 TEST_F(BadInput, NoImageHasALabel) {
   for (const auto& entry : fs::recursive_directory_iterator(folder_.file("set/labels")))
     if (entry.path().extension() == ".txt") write_file(entry.path().string(), "");

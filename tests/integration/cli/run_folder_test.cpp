@@ -44,7 +44,7 @@ TEST_F(RunFolder, ThatHoldsATrainingIsNotUsedForAnother) {
   const std::string weights = read_file(run() + "/last.pt");
   const ProcessResult refused = train({"--epochs", "1"});
   EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.error, HasSubstr(run() + ": the run folder holds a training already"));
+  EXPECT_THAT(refused.error, HasSubstr(run() + ": the run folder holds results already"));
   EXPECT_THAT(refused.error, HasSubstr("--exist-ok"));
   EXPECT_EQ(read_file(run() + "/results.csv"), results);
   EXPECT_EQ(read_file(run() + "/last.pt"), weights);
@@ -117,6 +117,45 @@ TEST_F(RunFolder, SaysWhereItsBestWeightsAreOfAnEarlierSession) {
   EXPECT_THAT(resumed.output,
               ::testing::AnyOf(HasSubstr("epoch 2 (best.pt is of epoch 1; brim val"),
                                HasSubstr("best.pt, of epoch 2:")));
+}
+
+TEST_F(RunFolder, OfPredictionsAndFiguresIsNotUsedTwiceEither) {
+  ASSERT_EQ(train({"--epochs", "1"}).exit_code, 0);
+  const std::string weights = run() + "/last.pt", images = folder_.file("set/images/val");
+  const std::vector<std::string> val{"val",
+                                     "--data",
+                                     data(),
+                                     "--weights",
+                                     weights,
+                                     "--noplots",
+                                     "data.index_dir=none",
+                                     "--output",
+                                     folder_.file("v")};
+  const std::vector<std::string> predict{"predict", "--weights", weights,          "--source",
+                                         images,    "--output",  folder_.file("p")};
+  for (auto words : {val, predict}) {
+    const ProcessResult first = run_brim(words);
+    EXPECT_EQ(first.exit_code, 0) << first.error;
+    const ProcessResult second = run_brim(words);
+    EXPECT_EQ(second.exit_code, 2);
+    EXPECT_THAT(second.error, HasSubstr("holds results already"));
+    words.push_back("--exist-ok");
+    EXPECT_EQ(run_brim(words).exit_code, 0);
+  }
+  for (const json& one : json::parse(read_file(folder_.file("p/predictions.json"))))
+    EXPECT_TRUE(fs::exists(folder_.file("p/labels/" + one["name"].get<std::string>() + ".txt")));
+}
+
+TEST_F(RunFolder, IsThatOfTheRunWhichGoesOn) {
+  ASSERT_EQ(train({"--epochs", "1"}).exit_code, 0);
+  const ProcessResult elsewhere =
+      run_brim({"train", "--resume", run(), "--epochs", "2", "--output", folder_.file("other")});
+  EXPECT_EQ(elsewhere.exit_code, 2);
+  EXPECT_THAT(elsewhere.error, HasSubstr("goes on in its own folder"));
+  const ProcessResult finished = run_brim({"train", "--resume", run()});
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_THAT(finished.error, HasSubstr("the training is finished: 1 of 1 epochs"));
+  EXPECT_THAT(finished.error, HasSubstr("--epochs 2"));
 }
 
 TEST_F(RunFolder, HasOneRowForAnEpochThatWasStoppedAndResumed) {

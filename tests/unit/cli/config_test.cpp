@@ -128,6 +128,15 @@ TEST(Config, YoloSpellingsAreUnderstood) {
   EXPECT_EQ(parse({"--cfg", folder.file("yolov5n.yaml")}).model.name, folder.file("yolov5n.yaml"));
 }
 
+TEST(Config, HalfPrecisionIsForGpus) {
+  for (const auto& [device, precision] : {std::pair{"cpu", "auto"}, std::pair{"cuda", "fp16"}}) {
+    CLI::App app{"", "val"};
+    ConfigOptions options(app);
+    app.parse(std::vector<std::string>{device, "--device", "--half"});
+    EXPECT_EQ(options.resolve().train.precision, precision);
+  }
+}
+
 TEST(Config, FlagsThatChangeNothingSaySo) {
   CLI::App app{"", "train"};
   ConfigOptions options(app);

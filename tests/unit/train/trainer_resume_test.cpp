@@ -156,6 +156,26 @@ TEST(Trainer, RefusesToResumeAnotherRun) {
   }
 }
 
+TEST(Trainer, LosesNoEpochWhoseEvaluationFails) {
+  auto batches = tiny_batches(3, 8);
+  const TempDir folder;
+  const TrainOptions o = options(2, folder.path().string());
+  Trainer failing(network(), std::make_shared<TinyObjective>(), o);
+  const auto source = brim::make_batch_source(batches);
+  EXPECT_THROW(failing.fit(*source,
+                           [](brim::Network&) -> brim::EvaluationSummary {
+                             throw brim::Error("no image can be read");
+                           }),
+               brim::Error);
+  Trainer resumed(network(7), std::make_shared<TinyObjective>(), o);
+  resumed.resume(folder.file("last.pt"));
+  EXPECT_EQ(resumed.checkpoint().info.epoch, 1);
+  resumed.fit(*source, loss_evaluator());
+  Trainer whole(network(), std::make_shared<TinyObjective>(), options(2));
+  whole.fit(*source, loss_evaluator());
+  EXPECT_TRUE(equal(whole.checkpoint().model, resumed.checkpoint().model));
+}
+
 TEST(Trainer, WritesResultsThatAResumedRunAppendsTo) {
   auto batches = tiny_batches(2, 8);
   const TempDir folder;

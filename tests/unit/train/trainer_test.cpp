@@ -203,6 +203,17 @@ TEST(Trainer, StopsEarlyWhenFitnessNoLongerGrows) {
   EXPECT_EQ(recorder.notes.back().kind, brim::Note::Kind::EarlyStop);
 }
 
+TEST(Trainer, TakesTheLaterOfEpochsThatAreEquallyGood) {
+  auto batches = tiny_batches(1, 8);
+  TrainOptions o = options(4);
+  o.patience = 2;
+  Trainer trainer(network(), std::make_shared<TinyObjective>(), o);
+  const brim::TrainResult result = trainer.fit(
+      *brim::make_batch_source(batches), [](brim::Network&) { return brim::EvaluationSummary{}; });
+  EXPECT_EQ(result.best_epoch, 3);
+  EXPECT_EQ(result.reason, brim::EndReason::Finished);
+}
+
 TEST(Trainer, EvaluatesOnlyAtTheEndWhereAskedTo) {
   auto batches = tiny_batches(1, 8);
   TrainOptions o = options(4);

@@ -84,6 +84,9 @@ void build_cache(Program& program, const Config& config, Split split, bool as_js
 
 /// The caches on disk that the command line means: those of one mode, or all of them.
 std::vector<CacheFolder> folders_of(const Config& config) {
+  if (!config.data.path.empty())
+    throw Error("the entries of all data sets are looked at", {.key = "data.path"},
+                "leave --data away, or name a folder with loader.cache_dir");
   std::vector<CacheFolder> folders = find_cache_folders(cache_directory(config));
   if (config.loader.cache != "none" && config.loader.cache != "auto") {
     const CacheMode mode = parse_cache_mode(config.loader.cache, "loader.cache");
@@ -178,6 +181,9 @@ void remove(Program& program, const Config& config, bool as_json) {
     const std::string user = user_cache_directory();
     const EntriesOfData own =
         entries_of(directory, user.empty() ? "" : user + "/index", data_identity(config));
+    if (!std::filesystem::exists(config.data.path))
+      throw Error("no such file or folder", {.file = config.data.path},
+                  "brim cache gc removes the entries of images that are gone");
     if (own.notes.empty())
       throw Error("no cache of these images is noted there", {.file = directory},
                   "name the folder with loader.cache_dir; brim cache gc removes what nobody uses");

@@ -25,6 +25,9 @@ void add_launch_command(CLI::App& app, Program& program) {
   command->add_option("command", plan->arguments, "what every rank runs, after --")->required();
   command->callback([&program, plan] {
     catch_stop_signals();
+    if (plan->arguments.front() != "train")
+      throw Error("several processes can only train, found '" + plan->arguments.front() + "'",
+                  {.key = "command"}, "as in: brim launch --nproc 2 -- train --data data.yaml");
     if (plan->nodes > 1 && plan->port == 0)
       throw Error("several machines need one port that all of them know", {.key = "--port"},
                   "as in --port 29500");

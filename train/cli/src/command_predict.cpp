@@ -8,6 +8,7 @@
 #include <set>
 
 #include "brim/dataloader/loader.h"
+#include "brim/train/checkpoint.h"
 #include "config_options.h"
 #include "evaluation.h"
 #include "experiment.h"
@@ -56,7 +57,8 @@ class Predictions {
     text.flush();
     if (!text) throw Error("cannot write", {.file = folder_}, "is the disk full?");
     if (plots_) draw(sample.index, picture_boxes(detections), "");
-    document_.push_back({{"file", path}, {"boxes", boxes}});
+    document_.push_back(
+        {{"file", path}, {"name", files_.unique_stem(sample.index)}, {"boxes", boxes}});
     objects_ += std::ssize(detections);
   }
 
@@ -76,7 +78,9 @@ class Predictions {
            fmt::format("{} {:.2f}", row[0]["class"].get<std::string>(),
                        row[0]["probability"].get<double>()));
     }
-    document_.push_back({{"file", files_.path(sample.index)}, {"classes", row}});
+    document_.push_back({{"file", files_.path(sample.index)},
+                         {"name", files_.unique_stem(sample.index)},
+                         {"classes", row}});
   }
 
   std::int64_t images() const { return std::ssize(document_); }
@@ -101,6 +105,7 @@ class Predictions {
 
 void predict(Program& program, Config config, const PredictArguments& arguments) {
   const auto files = std::make_shared<ImageFiles>(arguments.sources);
+  require_unused(config.output);
   RunFolder run_folder(config.output, "runs/predict/exp");
   const std::string& folder = run_folder.path();
   std::set<fs::path> beside;
@@ -150,21 +155,27 @@ void predict(Program& program, Config config, const PredictArguments& arguments)
     program.console.progress(fmt::format("{}/{} images", predictions.images(), files->size()));
   };
   const EvaluationResult result = evaluate(*model.network, *source, evaluate_options);
-  for (const QuarantineEntry& bad : loader.quarantine()) {
-    program.console.warn(bad.path + ": " + bad.reason);
-    program.exit_code = 2;
-  }
+  std::vector<QuarantineEntry> unreadable = loader.quarantine();
+  std::sort(unreadable.begin(), unreadable.end(),
+            [](const auto& a, const auto& b) { return a.index < b.index; });
+  for (const QuarantineEntry& bad : unreadable) program.console.warn(bad.path + ": " + bad.reason);
+  const std::string document =
+      predictions.document().dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  write_file_atomically(folder + "/predictions.json", document.data(), document.size());
   program.console.print(
       task == Task::Detect
           ? fmt::format(
-                "{} images, {} objects, {:.1f} ms an image; boxes and pictures are in {}",
+                "{} images, {} objects, {:.1f} ms an image; predictions.json, boxes and pictures "
+                "are in {}",
                 predictions.images(), predictions.objects(),
                 1e3 * result.seconds / std::max<double>(1, static_cast<double>(result.images)),
                 folder)
-          : fmt::format("{} images; classes and pictures are in {}", predictions.images(), folder));
-  if (arguments.as_json)
-    program.console.json(
-        predictions.document().dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+          : fmt::format("{} images; predictions.json, classes and pictures are in {}",
+                        predictions.images(), folder));
+  if (arguments.as_json) program.console.json(document);
+  if (!unreadable.empty())
+    throw Error(fmt::format("{} of {} images could not be read", unreadable.size(), files->size()),
+                {.key = "--source"}, "the warnings above say why; all others are done");
 }
 
 }  // namespace

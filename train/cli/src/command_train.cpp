@@ -40,6 +40,14 @@ Config resumed_config(const ConfigOptions& options, std::string& checkpoint) {
   Config config;
   read_yaml_text(config, saved.info.config, checkpoint);
   config = options.resolve(config);
+  if (options.has("output.dir"))
+    throw Error("a run goes on in its own folder", {.key = "output.dir"},
+                "leave --output away, or start anew with --weights " + checkpoint);
+  if (saved.info.epoch >= config.train.epochs)
+    throw Error(fmt::format("the training is finished: {} of {} epochs", saved.info.epoch,
+                            config.train.epochs),
+                {.file = checkpoint},
+                fmt::format("--epochs {} goes on with it", 2 * config.train.epochs));
   const fs::path folder = fs::path(checkpoint).parent_path();
   config.output.dir = folder.empty() ? "." : folder.string();
   return config;
@@ -148,8 +156,7 @@ void train(Program& program, Config config, const std::string& checkpoint, bool 
     if (validation) show_warnings(*validation, console);
     if (validation) warn_of_no_labels(*validation, console);
   }
-  if (ranks.root() && checkpoint.empty() && !config.output.exist_ok && config.output.dir != "auto")
-    require_unused(config.output.dir);
+  if (ranks.root() && checkpoint.empty()) require_unused(config.output);
   std::optional<RunFolder> own_folder;
   if (ranks.root()) own_folder.emplace(config.output, "runs/train/exp");
   const std::string folder =

@@ -20,6 +20,7 @@ void val(Program& program, Config config, bool as_json) {
   const auto data = open_data(config, parse_split(config.val.split));
   show_warnings(*data, program.console);
   warn_of_no_labels(*data, program.console);
+  require_unused(config.output);
   RunFolder run_folder(config.output, "runs/val/exp");
   const std::string& folder = run_folder.path();
   const auto budget = make_budget(config);

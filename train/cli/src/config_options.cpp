@@ -106,16 +106,15 @@ void ConfigOptions::add_habits(CLI::App& app) {
   note("--rect", "images are letterboxed to squares; the flag changes nothing");
   note("--quad", "batches are not collated in fours; the flag changes nothing");
   note("--sync-bn", "ranks always share batch-norm statistics; the flag changes nothing");
-  note("--save-txt", "labels are always written; the flag changes nothing");
-  note("--save-conf", "confidences are always written; the flag changes nothing");
+  const bool predicts = command_ == "predict";
+  note("--save-txt", predicts ? "labels are always written; the flag changes nothing"
+                              : "brim predict writes labels; the flag changes nothing here");
+  note("--save-conf", predicts ? "confidences are always written; the flag changes nothing"
+                               : "brim predict writes confidences; the flag changes nothing here");
   note("--save-json", "--json prints the result; the flag changes nothing");
   note("--verbose", "classes are always listed; the flag changes nothing");
-  app.add_flag_callback("--half",
-                        [this] {
-                          given_.push_back({"train.precision", "fp16", "--half"});
-                        })
-      ->group("");
-  if (command_ == "predict") {
+  app.add_flag("--half", half_)->group("");
+  if (predicts) {
     app.add_flag_callback("--nosave",
                           [this] {
                             given_.push_back({"output.plots", "false", "--nosave"});
@@ -171,6 +170,7 @@ std::string device_text(const std::string& text) {
   if (text.find(',') != std::string::npos)
     throw Error("expected one device, found '" + text + "'", {.key = "--device"},
                 "several GPUs: brim launch --nproc N -- train ... --device cuda");
+  if (text.empty()) return "cpu";  // YOLOv5's default; brim's is the CPU
   const bool number = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
     return std::isdigit(c) != 0;
   });
@@ -223,6 +223,8 @@ Config ConfigOptions::resolve(Config config) const {
     set_value(config, text.substr(0, equals), text.substr(equals + 1), {});
   }
   config.model.name = built_in_name(config.model.name);
+  // As in YOLOv5: half precision where there is a GPU.
+  if (half_ && config.train.device != "cpu") config.train.precision = "fp16";
   if (!project_.empty() || !name_.empty()) {
     if (has("output.dir"))
       throw Error("the run folder is given twice", {.key = "--output"},

@@ -49,6 +49,7 @@ class ConfigOptions {
   std::vector<Given> given_;
   std::vector<std::string> overrides_, taken_, notes_;
   std::string experiment_, hyp_, project_, name_;
+  bool half_ = false;
 };
 
 /// Whether a word is section.key=value and no file.

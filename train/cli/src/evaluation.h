@@ -35,6 +35,7 @@ class Evaluation {
   bool show_best();
   /// Tells of the files that could not be read: they are in no figure.
   void warn_of_unreadable(Console& console) const;
+  std::vector<QuarantineEntry> unreadable() const { return loader_->quarantine(); }
   void print_table(Console& console) const;
   /// Curves and confusion matrix of result(), and pictures of its first images.
   void draw(const std::string& folder) const;

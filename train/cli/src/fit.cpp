@@ -256,6 +256,7 @@ void Fitting::report(const TrainResult& result) {
     console_.warn(fmt::format("{} unreadable images were replaced; {} lists them",
                               quarantine_->count(), quarantine_->file()));
   if (evaluation_) evaluation_->warn_of_unreadable(console_);
+  if (evaluation_ && ranks_.root()) list_bad_files(quarantine_->file(), evaluation_->unreadable());
   if (evaluation_ && evaluation_->result().images > 0) {
     const bool best = evaluation_->show_best();
     console_.print(best ? fmt::format("best.pt, of epoch {}:", result.best_epoch + 1)

@@ -46,11 +46,16 @@ std::vector<std::string> paths_of(const std::string& source) {
     std::sort(paths.begin(), paths.end());
   } else if (fs::path(source).extension() == ".txt") {
     std::ifstream in(source);
+    int number = 0;
     for (std::string line; std::getline(in, line);) {
+      ++number;
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.empty()) continue;
       const fs::path path(line);
       paths.push_back(path.is_absolute() ? line : (fs::path(source).parent_path() / path).string());
+      if (!fs::exists(paths.back()))
+        throw Error("no such image: " + paths.back(), {.file = source, .line = number},
+                    "a line of a list is the path of one image");
     }
   } else if (fs::exists(source)) {
     paths.push_back(source);
@@ -63,7 +68,9 @@ std::vector<std::string> paths_of(const std::string& source) {
     throw Error("no such image, folder or list, and nothing that this pattern matches",
                 {.file = source}, "name one with --source");
   }
-  if (paths.empty()) throw Error("no images found", {.file = source});
+  if (paths.empty())
+    throw Error("no images found", {.file = source},
+                "name an image, a folder of them, a pattern or a list file (.txt) with --source");
   return paths;
 }
 

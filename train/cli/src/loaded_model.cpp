@@ -4,6 +4,7 @@
 
 #include "brim/train/checkpoint.h"
 #include "brim/train/weights.h"
+#include "training.h"
 
 namespace brim::cli {
 Config without_image_size() {
@@ -50,6 +51,7 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
         {.model = model_of(info, trained), .classes = static_cast<int>(info.class_names.size())});
     load_state(*model.network, checkpoint->ema.empty() ? checkpoint->model : checkpoint->ema);
     if (config.train.img == 0) config.train.img = trained.train.img;
+    check_size(config, *model.network);
     console.print(fmt::format("{}: {}, {} classes, after {} epochs", path, info.network,
                               info.class_names.size(), info.epoch));
     return model;
@@ -62,6 +64,7 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
   model.class_names = class_names;
   model.network =
       make_network({.model = config.model.name, .classes = static_cast<int>(class_names.size())});
+  check_size(config, *model.network);
   const TransferReport report = load_weights(*model.network, path);
   console.print(fmt::format("{}: transferred {}", path, report.summary()));
   return model;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <opencv2/core/utils/logger.hpp>
 
 #include "brim/cache/error.h"
 #include "brim/cache/stores.h"
@@ -30,7 +31,7 @@ void prepare_process() {
   setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "16", 0);
   setenv("LRU_CACHE_CAPACITY", "16", 0);
   // A bad image is reported by brim, with its path; the codecs' own lines add nothing.
-  setenv("OPENCV_LOG_LEVEL", "SILENT", 0);
+  cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
 }
 
 std::string text_of(const char* variable) {

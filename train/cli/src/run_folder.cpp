@@ -73,14 +73,16 @@ RunFolder::~RunFolder() {
   fs::remove(path_, ignored);  // unless there is something else in it
 }
 
-void require_unused(const std::string& folder) {
-  for (const char* name : {"last.pt", "best.pt", "results.csv"})
-    if (fs::exists(fs::path(folder) / name))
-      throw Error(
-          "the run folder holds a training already", {.file = folder},
-          fmt::format("--resume {} goes on with it, --exist-ok writes over it; --output DIR "
-                      "takes another folder",
-                      folder));
+void require_unused(const OutputSettings& output) {
+  if (output.exist_ok || output.dir == "auto") return;
+  const fs::path folder(output.dir);
+  const bool resumable = fs::exists(folder / "last.pt");
+  for (const char* name : {"last.pt", "best.pt", "results.csv", "metrics.json", "predictions.json"})
+    if (fs::exists(folder / name))
+      throw Error("the run folder holds results already", {.file = output.dir},
+                  fmt::format("{}--exist-ok writes over them; --output DIR takes another folder",
+                              resumable ? fmt::format("--resume {} goes on with them, ", output.dir)
+                                        : std::string()));
 }
 
 void remove_results(const std::string& folder) {

@@ -29,8 +29,8 @@ class RunFolder {
   bool made_ = false;
 };
 
-/// Throws Error where `folder` holds a training's results.
-void require_unused(const std::string& folder);
+/// Throws Error where the folder that `output` names holds results and may not be written over.
+void require_unused(const OutputSettings& output);
 /// Removes the weights, plots and pictures that an earlier training left in `folder`.
 void remove_results(const std::string& folder);
 

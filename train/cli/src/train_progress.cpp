@@ -18,7 +18,7 @@ void TrainProgress::on_start(const RunInfo& info) {
       "{} on {} in {}: {} epochs of {} batches{}", info.network, info.device, info.precision,
       info.epochs, info.batches_per_epoch,
       info.first_epoch > 0 || info.first_batch > 0
-          ? fmt::format(", from epoch {} batch {}", info.first_epoch + 1, info.first_batch)
+          ? fmt::format(", from epoch {} batch {}", info.first_epoch + 1, info.first_batch + 1)
           : ""));
 }
 
@@ -92,7 +92,7 @@ void TrainProgress::on_end(const EndEvent& event) {
       text = "stopped at the largest number of steps";
       break;
     case EndReason::Stopped:
-      text = "stopped as asked; --resume goes on from here";
+      text = "stopped as asked";
       break;
     case EndReason::EarlyStop:
       text = "stopped early: no improvement";
@@ -103,6 +103,7 @@ void TrainProgress::on_end(const EndEvent& event) {
                   event.best_epoch >= 0 ? fmt::format("; best fitness {:.4f} in epoch {}",
                                                       event.best_fitness, event.best_epoch + 1)
                                         : ""));
+  if (event.reason == EndReason::Stopped) console_.print("--resume goes on from here");
 }
 
 }  // namespace brim::cli

@@ -180,6 +180,15 @@ void check_network_anchors(const Config& config, Detector& detector, const Datas
 
 }  // namespace
 
+void check_size(const Config& config, const Network& network) {
+  const std::int64_t stride = network.max_stride(), size = config.train.img;
+  if (network.task() != Task::Detect || size % stride == 0) return;
+  throw Error(fmt::format("{} needs sides that are multiples of {}, found {}", network.name(),
+                          stride, size),
+              {.key = "train.img"},
+              fmt::format("the next one is {}", (size / stride + 1) * stride));
+}
+
 std::shared_ptr<Network> build_network(const Config& config, const Dataset& dataset, Task task,
                                        Console& console) {
   auto network = make_network(
@@ -191,13 +200,7 @@ std::shared_ptr<Network> build_network(const Config& config, const Dataset& data
                 {.key = "model.name"},
                 task == Task::Detect ? "use --model yolov5n" : "use --model resnet18");
   }
-  if (task == Task::Detect && config.train.img % network->max_stride() != 0) {
-    throw Error(fmt::format("{} needs sides that are multiples of {}, found {}", network->name(),
-                            network->max_stride(), config.train.img),
-                {.key = "train.img"},
-                fmt::format("the next one is {}", (config.train.img / network->max_stride() + 1) *
-                                                      network->max_stride()));
-  }
+  check_size(config, *network);
   auto* detector = dynamic_cast<Detector*>(network.get());
   if (!config.model.weights.empty()) transfer_weights(*network, config.model.weights, console);
   if (detector != nullptr && config.model.auto_anchor)

@@ -30,6 +30,8 @@ std::int64_t nominal_batch(const TrainSettings& train);
 
 torch::Device device_of(const Config& config);
 
+/// Throws Error where a detector cannot take images of the configured size.
+void check_size(const Config& config, const Network& network);
 /// The network for `dataset`, with `model.weights` transferred into it and, for detectors, anchors
 /// checked against the labels; `console` hears what was done.
 std::shared_ptr<Network> build_network(const Config& config, const Dataset& dataset, Task task,

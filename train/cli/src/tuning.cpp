@@ -199,7 +199,7 @@ std::int64_t plain_batch(const Config& config) {
   if (batch < 1 || batch > 65536) {
     throw Error(
         "expected a number of images, auto (-1) or a share of memory below 1, found '" + text + "'",
-        {.key = "train.batch"});
+        {.key = "train.batch"}, "as in --batch 16, --batch auto or --batch 0.8");
   }
   return batch;
 }
