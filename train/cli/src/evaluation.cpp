@@ -107,18 +107,22 @@ void Evaluation::keep_pictures(const EvaluatedBatch& batch) {
   constexpr std::size_t kPictures = 16;
   constexpr int kSide = 480;
   auto& kept = outcome_->labelled;
-  if (!keeps_pictures_ || kept.size() >= kPictures) return;
+  // Spread over all images: those of a class often stand together.
+  const auto due = [&](const SampleInfo& sample) {
+    return !sample.replaced && kept.size() < kPictures &&
+           sample.index * static_cast<std::int64_t>(kPictures) >=
+               static_cast<std::int64_t>(kept.size()) * data_->size();
+  };
+  const auto& samples = batch.batch.samples;
+  if (!keeps_pictures_ || std::none_of(samples.begin(), samples.end(), due)) return;
   const TensorBatch on_cpu = to_device(batch.batch, torch::kCPU);
   std::vector<Picture> pictures = pictures_of(on_cpu, on_cpu.size());
   caption_classes(pictures, on_cpu, data_->class_names());
   torch::Tensor best;
   if (batch.logits.defined()) best = batch.logits.to(torch::kCPU, torch::kFloat).argmax(1);
-  for (std::size_t i = 0; i < pictures.size() && kept.size() < kPictures; ++i) {
-    const SampleInfo& sample = batch.batch.samples.at(i);
-    // Spread over all images: those of a class often stand together.
-    const auto due = static_cast<std::int64_t>(kept.size()) * data_->size() /
-                     static_cast<std::int64_t>(kPictures);
-    if (sample.replaced || sample.index < due) continue;
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    const SampleInfo& sample = samples.at(i);
+    if (!due(sample)) continue;
     if (best.defined()) {
       const std::string name =
           class_name(data_->class_names(), best[static_cast<std::int64_t>(i)].item<std::int64_t>());
