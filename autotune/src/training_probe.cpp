@@ -41,13 +41,19 @@ TensorBatch detail::worst_batch(const Network& network, const TrainingProbeOptio
 
 namespace {
 
-void evaluate_once(Network& network, Trainer& trainer, const TrainingProbeOptions& options,
-                   const TensorBatch& batch) {
+void evaluate_once(const ProbeSubject& subject, Trainer& trainer, const TensorBatch& batch) {
+  Network& network = *subject.network;
+  const TrainingProbeOptions& options = subject.options;
   std::optional<ModelEma::Scope> averages;
   if (options.train.ema.decay > 0) averages.emplace(trainer.ema());
   const EvaluationScope evaluation(network);
-  const AutocastScope autocast(trainer.precision(), options.train.device);
-  network.forward(normalize_images(batch.images));
+  NetworkOutput output;
+  {
+    const AutocastScope autocast(trainer.precision(), options.train.device);
+    output = network.forward(normalize_images(batch.images));
+  }
+  if (trainer.precision() != Precision::Fp32) output = in_float(std::move(output));
+  subject.objective->loss(output, batch);
 }
 
 constexpr double kTimedSeconds = 0.2;  // small steps are repeated for so long
@@ -108,7 +114,7 @@ void run_probe(const ProbeSubject& subject, std::int64_t batch, Measurement& res
   const ProbeSteps::Seconds last = steps.run(images, true);
   result.optimizer_seconds = last.optimizer;
   result.seconds_per_step = last.step;
-  evaluate_once(*subject.network, steps.trainer(), subject.options, images);
+  evaluate_once(subject, steps.trainer(), images);
   result.trace = take_allocation_trace();  // what follows depends on how fast the machine is
   double spent = last.step;
   for (int i = 1; i < kMostTimed && spent < kTimedSeconds; ++i) {

@@ -86,7 +86,8 @@ class Collector {
 
   void add_losses(const TensorBatch& batch, const NetworkOutput& output) {
     const LossResult loss = options_.objective->loss(output, batch);
-    const torch::Tensor share = loss.components * static_cast<double>(batch.size());
+    const auto images = static_cast<double>(own_samples(batch).size(0));
+    const torch::Tensor share = loss.components * images;
     losses_ = losses_.defined() ? losses_ + share : share;
   }
 
@@ -191,7 +192,7 @@ EvaluationResult evaluate(Network& network, BatchSource& batches, const Evaluate
     if (batch->size() == 0) continue;
     const detail::Stopwatch forward;
     NetworkOutput output = output_of(network, *batch, options, part);
-    if (options.precision != Precision::Fp32) output = detail::in_float(std::move(output));
+    if (options.precision != Precision::Fp32) output = in_float(std::move(output));
     result.forward_seconds += forward.seconds();
     result.images += own_samples(*batch).size(0);
     if (options.objective != nullptr) collector.add_losses(*batch, output);

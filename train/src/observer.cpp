@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "brim/cache/error.h"
@@ -21,6 +22,9 @@ std::ofstream open_for_append(const std::string& path) {
   if (!out) throw Error("cannot write", {.file = path}, "is the folder writable?");
   return out;
 }
+
+/// How summarize() names losses on the validation set.
+constexpr std::string_view kLossOfValidation = "val_";
 
 std::string number(double value) {
   char text[32];
@@ -80,7 +84,10 @@ class CsvWriter final : public Observer {
     for (std::size_t i = 0; i < components_.size() && i < event.mean_components.size(); ++i)
       cells.emplace_back("train/" + components_[i], number(event.mean_components[i]));
     for (const auto& [name, value] : event.evaluation.metrics)
-      cells.emplace_back("metrics/" + name, number(value));
+      cells.emplace_back(name.starts_with(kLossOfValidation)
+                             ? "val/" + name.substr(kLossOfValidation.size())
+                             : "metrics/" + name,
+                         number(value));
     for (std::size_t i = 0; i < event.rates.size(); ++i)
       cells.emplace_back("x/lr" + std::to_string(i), number(event.rates[i]));
     return cells;

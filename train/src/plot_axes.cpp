@@ -175,14 +175,15 @@ void draw_chart(Canvas& canvas, const Area& area, const Chart& chart) {
     entries.push_back({chart.series[i].name, series_color(i), 2});
   }
   if (entries.size() < 2 && (entries.empty() || entries[0].name.empty())) return;
-  // The corner that hides the fewest points.
+  // The corner, or middle of a side, that hides the fewest points.
   const Area size = legend_size(entries), p = axes.plot();
   Point best{};
   int fewest = std::numeric_limits<int>::max();
+  const double left = p.x + 6, right = p.x + p.width - size.width - 6;
+  const double top = p.y + 6, bottom = p.y + p.height - size.height - 6;
   for (const Point corner :
-       {Point{p.x + p.width - size.width - 6, p.y + 6}, Point{p.x + 6, p.y + 6},
-        Point{p.x + p.width - size.width - 6, p.y + p.height - size.height - 6},
-        Point{p.x + 6, p.y + p.height - size.height - 6}}) {
+       {Point{right, top}, Point{left, top}, Point{right, bottom}, Point{left, bottom},
+        Point{right, (top + bottom) / 2}, Point{left, (top + bottom) / 2}}) {
     int hidden = 0;
     for (const Series& s : chart.series) {
       const std::size_t points = std::min(s.x.size(), s.y.size());

@@ -116,9 +116,6 @@ namespace detail {
 /// `batch` without the samples at its end that stand past the epoch's end.
 TensorBatch without_padding(const TensorBatch& batch);
 
-/// What losses and metrics calculate in, after autocast.
-NetworkOutput in_float(NetworkOutput output);
-
 class Stopwatch {
  public:
   double seconds() const {

@@ -31,14 +31,6 @@ torch::Tensor Trainer::Impl::network_input(const torch::Tensor& bytes, std::int6
   return as_is ? images : resized(images, height, width);
 }
 
-NetworkOutput detail::in_float(NetworkOutput output) {
-  if (output.predictions.defined()) output.predictions = output.predictions.to(torch::kFloat);
-  // On a GPU the objective takes the few rows that it needs as float itself.
-  for (torch::Tensor& level : output.levels)
-    if (level.is_cpu()) level = level.to(torch::kFloat);
-  return output;
-}
-
 StepPlan Trainer::Impl::plan() const {
   return options.schedule(epoch, batch, batches);
 }
@@ -83,7 +75,7 @@ void Trainer::Impl::pass(const StepPart& part, std::int64_t height, std::int64_t
   const TensorBatch images = shown(part.batch);
   const SharedStatisticsScope sharing(together() ? statistics : nullptr);
   NetworkOutput output = run_network(images.images, height, width);
-  if (precision != Precision::Fp32) output = detail::in_float(std::move(output));
+  if (precision != Precision::Fp32) output = in_float(std::move(output));
   LossResult loss;
   {
     const AllocatorPhase phase("loss");

@@ -68,4 +68,11 @@ std::int64_t StepSnapshot::gradient_bytes() const {
   return bytes;
 }
 
+NetworkOutput in_float(NetworkOutput output) {
+  if (output.predictions.defined()) output.predictions = output.predictions.to(torch::kFloat);
+  for (torch::Tensor& level : output.levels)
+    if (level.is_cpu()) level = level.to(torch::kFloat);
+  return output;
+}
+
 }  // namespace brim

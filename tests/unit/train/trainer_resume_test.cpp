@@ -156,6 +156,22 @@ TEST(Trainer, RefusesToResumeAnotherRun) {
   }
 }
 
+TEST(Trainer, ResultsHaveLossesOfValidationBesideThoseOfTraining) {
+  auto batches = tiny_batches(1, 8);
+  const TempDir folder;
+  const auto csv = brim::make_csv_writer(folder.file("results.csv"));
+  brim::Observer* observers[] = {csv.get()};
+  Trainer trainer(network(), std::make_shared<TinyObjective>(), options(1));
+  trainer.fit(
+      *brim::make_batch_source(batches),
+      [](brim::Network&) {
+        return brim::EvaluationSummary{{{"top1", 0.5}, {"val_cls", 2.0}}, 0.5};
+      },
+      observers);
+  EXPECT_TRUE(read_file(folder.file("results.csv"))
+                  .starts_with("epoch,train/cls,metrics/top1,val/cls,x/lr0,x/lr1,x/lr2\n0,"));
+}
+
 TEST(Trainer, LosesNoEpochWhoseEvaluationFails) {
   auto batches = tiny_batches(3, 8);
   const TempDir folder;

@@ -139,6 +139,7 @@ class Fitting {
   std::unique_ptr<CacheComplaint> complaint_;
   std::unique_ptr<AdaptiveSource> source_;
   std::unique_ptr<Evaluation> evaluation_;
+  std::shared_ptr<Objective> objective_;
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<CacheProgress> filling_;
   std::unique_ptr<KeepingFolder> keeping_;
@@ -195,7 +196,8 @@ void Fitting::make_trainer() {
   options.config = to_yaml(written);
   options.group = ranks_.group();
   options.stop = &stop_requested;
-  trainer_ = std::make_unique<Trainer>(network_, build_objective(config_, *network_), options);
+  objective_ = build_objective(config_, *network_);
+  trainer_ = std::make_unique<Trainer>(network_, objective_, options);
   if (!run_.checkpoint.empty()) trainer_->resume(run_.checkpoint);
   if (ranks_.root()) write_yaml(written, run_.folder + "/config.yaml");
 }
@@ -241,7 +243,9 @@ std::vector<std::string> Fitting::verdict(double seconds, double waited) {
 TrainResult Fitting::train() {
   Evaluator evaluator;
   if (evaluation_)
-    evaluator = [this](Network& network) { return evaluation_->summary(network, device_); };
+    evaluator = [this](Network& network) {
+      return evaluation_->summary(network, device_, objective_.get());
+    };
   const TrainResult result = trainer_->fit(*pictures_, evaluator, observers_);
   complaint_->tell();
   quarantine_->collect();

@@ -8,6 +8,14 @@
 #include "brim/cache/process_memory.h"
 
 namespace brim::cli {
+namespace {
+
+/// Losses on the validation set are in results.csv and results.png; a line has no room for them.
+bool is_loss(const std::string& name) {
+  return name.starts_with("val_");
+}
+
+}  // namespace
 
 TrainProgress::TrainProgress(Console& console, Verdict verdict, std::function<std::string()> beside)
     : console_(console), verdict_(std::move(verdict)), beside_(std::move(beside)) {}
@@ -60,13 +68,14 @@ void TrainProgress::on_epoch(const EpochEvent& event) {
     std::string heading = fmt::format("{:>7}", "epoch");
     for (const std::string& name : info_.component_names) heading += fmt::format("  {:>8}", name);
     for (const auto& [name, value] : event.evaluation.metrics)
-      heading += fmt::format("  {:>9}", name);
+      if (!is_loss(name)) heading += fmt::format("  {:>9}", name);
     console_.print(heading + fmt::format("  {:>8}  {:>9}  {:>8}", "images/s", "data wait", "time"));
     heading_shown_ = true;
   }
   std::string row = fmt::format("{:>7}", fmt::format("{}/{}", event.epoch + 1, info_.epochs));
   for (const double value : event.mean_components) row += fmt::format("  {:8.4f}", value);
   for (const auto& [name, value] : event.evaluation.metrics) {
+    if (is_loss(name)) continue;
     row += fmt::format("  {:{}.4f}", value, std::max<std::size_t>(9, name.size()));
   }
   row += fmt::format("  {:8.1f}  {:8.1f}%  {:>8}{}", static_cast<double>(event.images) / seconds,

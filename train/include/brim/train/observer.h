@@ -93,9 +93,9 @@ class Observer {
   virtual void on_end(const EndEvent& event);
 };
 
-/// results.csv: one row per epoch (epoch, train/<component>..., metrics..., x/lr0..2). A run that
-/// goes on keeps the rows of the epochs before it; others begin the file anew. Throws Error where
-/// it cannot be written.
+/// results.csv: one row per epoch (epoch, train/<component>..., metrics/<name>..., x/lr0..2;
+/// metrics called val_<component> are columns val/<component>). A run that goes on keeps the rows
+/// of the epochs before it; others begin the file anew. Throws Error where it cannot be written.
 std::unique_ptr<Observer> make_csv_writer(const std::string& path);
 /// metrics.jsonl: one JSON object per epoch, note and end, and per `every`-th step.
 std::unique_ptr<Observer> make_jsonl_writer(const std::string& path, std::int64_t every = 10);

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "brim/train/network.h"
+
 namespace brim {
 
 /// Evaluation mode without gradients while it lives; the mode from before comes back at its end.
@@ -47,5 +49,9 @@ class StepSnapshot {
   std::vector<torch::Tensor> set_aside_;
   torch::Tensor generator_;
 };
+
+/// What losses and metrics calculate in, after autocast: float32 (on a GPU the objective takes the
+/// few rows of the levels that it needs as float itself).
+NetworkOutput in_float(NetworkOutput output);
 
 }  // namespace brim
