@@ -181,9 +181,7 @@ void Fitting::make_source() {
   ranks_.take_samples(options, *run_.data);
   note_use(config_, Split::Train, *transform, options);
   const std::string quarantine_file = run_.folder + "/quarantine.tsv";
-  if (ranks_.root()) {
-    options.quarantine_file = quarantine_file;
-  }
+  if (ranks_.root()) options.quarantine_file = quarantine_file;
   prepare_device(config_);
   source_ = std::make_unique<AdaptiveSource>(run_.data, transform, options, device_);
   quarantine_ = std::make_unique<SharedQuarantine>(*source_, *ranks_.group(), quarantine_file);

@@ -15,8 +15,12 @@ Config without_image_size() {
 
 namespace {
 
-std::string model_of(const CheckpointInfo& info, const Config& trained) {
-  return info.config.empty() ? info.network : trained.model.name;
+/// What a checkpoint was trained with; one without settings (a library user's) names its network.
+Config trained_config(const CheckpointInfo& info, const std::string& path) {
+  Config trained;
+  trained.model.name = info.network;
+  if (!info.config.empty()) read_yaml_text(trained, info.config, path);
+  return trained;
 }
 
 }  // namespace
@@ -28,9 +32,7 @@ void take_model_of_weights(Config& config, const ConfigOptions& options, Console
   if (path.empty() || !options.resolve(unnamed).model.name.empty()) return;
   const auto checkpoint = find_checkpoint(path);
   if (!checkpoint) return;
-  Config trained;
-  if (!checkpoint->info.config.empty()) read_yaml_text(trained, checkpoint->info.config, path);
-  config.model.name = model_of(checkpoint->info, trained);
+  config.model.name = trained_config(checkpoint->info, path).model.name;
   console.print(fmt::format("{} is what {} was trained for", config.model.name, path));
 }
 
@@ -44,11 +46,10 @@ LoadedModel load_model(Config& config, const std::vector<std::string>& class_nam
   LoadedModel model;
   if (const auto checkpoint = find_checkpoint(path)) {
     const CheckpointInfo& info = checkpoint->info;
-    Config trained;
-    if (!info.config.empty()) read_yaml_text(trained, info.config, path);
+    const Config trained = trained_config(info, path);
     model.class_names = info.class_names;
     model.network = make_network(
-        {.model = model_of(info, trained), .classes = static_cast<int>(info.class_names.size())});
+        {.model = trained.model.name, .classes = static_cast<int>(info.class_names.size())});
     load_state(*model.network, checkpoint->ema.empty() ? checkpoint->model : checkpoint->ema);
     if (config.train.img == 0) config.train.img = trained.train.img;
     check_size(config, *model.network);
