@@ -101,25 +101,25 @@ std::string remedy(const LoaderStatistics& statistics, double wait) {
 
 }  // namespace
 
-void add_statistics(const LoaderStatistics& more, LoaderStatistics& sum) {
-  sum.samples += more.samples;
-  sum.batches += more.batches;
-  sum.elapsed_ns += more.elapsed_ns;
-  sum.consumer_wait_ns += more.consumer_wait_ns;
-  sum.worker_idle_ns += more.worker_idle_ns;
-  sum.decoded_bytes += more.decoded_bytes;
-  sum.cache_hits += more.cache_hits;
-  sum.cache_misses += more.cache_misses;
-  sum.cache_kept += more.cache_kept;
-  sum.cache_kept_bytes += more.cache_kept_bytes;
-  sum.bad_samples += more.bad_samples;
+void add_statistics(const LoaderStatistics& more, LoaderStatistics& sum, int sign) {
+  sum.samples += sign * more.samples;
+  sum.batches += sign * more.batches;
+  sum.elapsed_ns += sign * more.elapsed_ns;
+  sum.consumer_wait_ns += sign * more.consumer_wait_ns;
+  sum.worker_idle_ns += sign * more.worker_idle_ns;
+  sum.decoded_bytes += sign * more.decoded_bytes;
+  sum.cache_hits += sign * more.cache_hits;
+  sum.cache_misses += sign * more.cache_misses;
+  sum.cache_kept += sign * more.cache_kept;
+  sum.cache_kept_bytes += sign * more.cache_kept_bytes;
+  sum.bad_samples += sign * more.bad_samples;
   sum.mean_ready_batches = more.mean_ready_batches;
   sum.workers = more.workers;
   sum.stages.resize(std::max(sum.stages.size(), more.stages.size()));
   for (std::size_t i = 0; i < more.stages.size(); ++i) {
     StageStatistics stage = more.stages[i];
-    stage.items += sum.stages[i].items;
-    stage.busy_ns += sum.stages[i].busy_ns;
+    stage.items = sum.stages[i].items + sign * stage.items;
+    stage.busy_ns = sum.stages[i].busy_ns + sign * stage.busy_ns;
     sum.stages[i] = std::move(stage);
   }
 }

@@ -37,22 +37,8 @@ double process_cpu_seconds() {
 /// Adds what happened from `before` to `after` of one epoch to `sum`.
 void add_difference(const LoaderStatistics& before, const LoaderStatistics& after,
                     LoaderStatistics& sum) {
+  add_statistics(before, sum, -1);
   add_statistics(after, sum);
-  sum.samples -= before.samples;
-  sum.batches -= before.batches;
-  sum.elapsed_ns -= before.elapsed_ns;
-  sum.consumer_wait_ns -= before.consumer_wait_ns;
-  sum.worker_idle_ns -= before.worker_idle_ns;
-  sum.decoded_bytes -= before.decoded_bytes;
-  sum.cache_hits -= before.cache_hits;
-  sum.cache_misses -= before.cache_misses;
-  sum.cache_kept -= before.cache_kept;
-  sum.cache_kept_bytes -= before.cache_kept_bytes;
-  sum.bad_samples -= before.bad_samples;
-  for (std::size_t i = 0; i < before.stages.size(); ++i) {
-    sum.stages[i].items -= before.stages[i].items;
-    sum.stages[i].busy_ns -= before.stages[i].busy_ns;
-  }
 }
 
 /// Reads batches without end, epoch after epoch, and sums up what happened while it was told to.

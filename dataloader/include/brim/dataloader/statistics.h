@@ -36,8 +36,9 @@ struct LoaderStatistics {
   }
 };
 
-/// Adds up counts and times; what is no sum (workers, percentiles, queue depth) is that of `more`.
-void add_statistics(const LoaderStatistics& more, LoaderStatistics& sum);
+/// Adds `sign` times the counts and times of `more`; what is no sum (workers, percentiles, queue
+/// depth) is that of `more`.
+void add_statistics(const LoaderStatistics& more, LoaderStatistics& sum, int sign = 1);
 
 /// One sentence saying what limited the run and what would remove it, e.g.
 /// "device waited 7.3%: 5.1% decode, 2.2% read; 3 more cores would remove it".
